@@ -1,0 +1,65 @@
+"""Ray as one composite node in an Airflow DAG: fan-out, execution, fan-in.
+
+The public names load on first use, so that importing this package, and parsing a DAG file that uses it, imports
+neither Ray nor the parts of Airflow that the file does not need.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow_provider_raynode import catalog as catalog
+    from airflow_provider_raynode.catalog import CatalogRef as CatalogRef
+    from airflow_provider_raynode.config import RayConfig as RayConfig
+    from airflow_provider_raynode.hooks.ray import RayHook as RayHook
+    from airflow_provider_raynode.operators.fan_in import RayFanInOperator as RayFanInOperator
+    from airflow_provider_raynode.operators.fan_out import RayFanOutOperator as RayFanOutOperator
+    from airflow_provider_raynode.operators.tune import RayTuneOperator as RayTuneOperator
+    from airflow_provider_raynode.returns import json_value as json
+    from airflow_provider_raynode.returns import metric as metric
+    from airflow_provider_raynode.returns import pickled as pickled
+    from airflow_provider_raynode.runtime.trial import context as context
+    from airflow_provider_raynode.runtime.trial import get_checkpoint as get_checkpoint
+    from airflow_provider_raynode.runtime.trial import report as report
+    from airflow_provider_raynode.task_groups.ray_node import RayNode as RayNode
+    from airflow_provider_raynode.task_groups.ray_node import ray_node as ray_node
+
+__version__ = "0.1.0"
+
+_PUBLIC: dict[str, tuple[str, str]] = {
+    "CatalogRef": ("catalog", "CatalogRef"),
+    "RayConfig": ("config", "RayConfig"),
+    "RayFanInOperator": ("operators.fan_in", "RayFanInOperator"),
+    "RayFanOutOperator": ("operators.fan_out", "RayFanOutOperator"),
+    "RayHook": ("hooks.ray", "RayHook"),
+    "RayNode": ("task_groups.ray_node", "RayNode"),
+    "RayTuneOperator": ("operators.tune", "RayTuneOperator"),
+    "context": ("runtime.trial", "context"),
+    "get_checkpoint": ("runtime.trial", "get_checkpoint"),
+    # `json` is public at the package's root only: inside the package the name stays the standard library's.
+    "json": ("returns", "json_value"),
+    "metric": ("returns", "metric"),
+    "pickled": ("returns", "pickled"),
+    "ray_node": ("task_groups.ray_node", "ray_node"),
+    "report": ("runtime.trial", "report"),
+}
+
+__all__ = ["__version__", "catalog", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "catalog":
+        return importlib.import_module(f"{__name__}.catalog")
+    try:
+        module, attribute = _PUBLIC[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), attribute)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,34 @@
+"""The errors of this package: each names what is wrong, where, and what would be right."""
+
+from __future__ import annotations
+
+
+class RayNodeError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigError(RayNodeError, ValueError):
+    """A Ray configuration (file, dict or node argument) is wrong.
+
+    The message has one line per problem: file, key path, value, what is allowed, and the nearest key for a typo.
+    """
+
+
+class CatalogError(RayNodeError):
+    """A catalog object cannot be written, found, verified or loaded."""
+
+
+class SpecError(RayNodeError):
+    """A contract between the rooms (spec, result, job reference) is missing, truncated, altered or too new."""
+
+
+class BindingError(RayNodeError, TypeError):
+    """The function's arguments do not fit the search space and op_kwargs."""
+
+
+class ClusterError(RayNodeError):
+    """The Ray cluster cannot be reached, refuses, or does not fit (version, Python, resources)."""
+
+
+class NodeFailedError(RayNodeError):
+    """The Ray job of a node failed; the message is the job's own, with the failing trial's traceback."""

@@ -1,0 +1,233 @@
+"""The contracts between the rooms: NodeSpec, JobRef, NodeProgress, NodeResult. Pure: no airflow, no ray.
+
+Everything that crosses a process boundary is one of these models, as canonical JSON with a sha256 beside it or in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from datetime import datetime
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from airflow_provider_raynode.config import RayConfig
+from airflow_provider_raynode.exceptions import SpecError
+from airflow_provider_raynode.returns import Return
+
+SCHEMA_VERSION = 1
+_ID = r"^[A-Za-z0-9_-]{1,200}$"
+
+
+class _Contract(BaseModel):
+    """A versioned message: unknown fields are refused, so that two versions of the package never half understand."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    def to_bytes(self) -> bytes:
+        """Return the canonical JSON: sorted keys, no white space, UTF-8; equal models give equal bytes."""
+        dumped = self.model_dump(mode="json")
+        return json.dumps(dumped, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+    @classmethod
+    def from_bytes(cls, data: bytes, *, sha256: str | None = None, source: str = "") -> Self:
+        """Read the model back.
+
+        :param data: what `to_bytes` gave.
+        :param sha256: the expected digest of `data`; None trusts the channel that `data` came through.
+        :param source: where the bytes come from, for the message.
+        :raises SpecError: the digest differs, the JSON is broken, or a field is missing, unknown or of a wrong type.
+        """
+        where = f" from {source}" if source else ""
+        if sha256 is not None and (found := digest(data)) != sha256:
+            raise SpecError(f"{cls.__name__}{where}: sha256 is {found}, expected {sha256}: it was altered or truncated")
+        try:
+            raw = json.loads(data)
+        except ValueError as error:
+            raise SpecError(f"{cls.__name__}{where} is not JSON ({error}): it was truncated or altered") from error
+        version = raw.get("schema_version") if isinstance(raw, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise SpecError(
+                f"{cls.__name__}{where} has schema version {version}, this package reads up to {SCHEMA_VERSION}: "
+                "upgrade airflow-provider-raynode here"
+            )
+        try:
+            return cls.model_validate(raw)
+        except ValidationError as error:
+            raise SpecError(f"{cls.__name__}{where} is not valid: {error}") from error
+
+
+def digest(data: bytes) -> str:
+    """Return the sha256 of `data` as 64 lower-case hex digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+class Versions(_Contract):
+    """The versions of a process: `python` as `3.11.7`, `ray` None where Ray is not imported."""
+
+    python: str
+    package: str
+    ray: str | None = None
+
+
+class RunContext(_Contract):
+    """The Airflow run that a node belongs to, as the function sees it on a worker."""
+
+    dag_id: str
+    run_id: str
+    node_id: str = Field(description="id of the node's task group, or of the fan-out task's prefix")
+    map_index: int = -1
+    try_number: int = 1
+    logical_date: datetime | None = None
+    params: dict[str, Any] = Field(default_factory=dict)
+    map_variables: dict[str, Any] = Field(
+        default_factory=dict, description="the arguments of the mapped task group for this map index"
+    )
+
+
+class FunctionRef(_Contract):
+    """The node's function: by import path, or by value as a cloudpickle in the node's own catalog prefix."""
+
+    name: str = Field(description="qualified name, for messages")
+    import_path: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$", description="pkg.mod:fn")
+    pickle: dict[str, Any] | None = Field(default=None, description="CatalogRef of the cloudpickle")
+    python: str = Field(description="version of the Python that pickled it, as 3.11.7")
+
+
+class NodeSpec(_Contract):
+    """All that a Ray job knows of its node: written to the catalog by fan-out, read by the driver."""
+
+    schema_version: Literal[1] = 1
+    submission_id: str = Field(pattern=_ID)
+    attempt: int = Field(ge=1)
+    context: RunContext
+    function: FunctionRef
+    op_kwargs: dict[str, Any] = Field(
+        default_factory=dict, description="JSON values; a CatalogRef dict anywhere in them stands for its data"
+    )
+    returns: tuple[Return, ...] = ()
+    config: RayConfig
+    catalog_uri: str = Field(description="root of the catalog: an absolute path or a fsspec URI")
+    node_prefix: str = Field(description="<catalog>/<dag_id>/<run_id>/<node id>/<map_index>, as a URI")
+    staged_by: Versions
+
+    @property
+    def attempt_prefix(self) -> str:
+        """URI of the folder of this attempt: spec, progress, result, trials, outputs, log."""
+        return f"{self.node_prefix}/attempt_{self.attempt}"
+
+    @property
+    def experiment_prefix(self) -> str:
+        """URI of the folder that Tune writes its state and checkpoints to; shared by a node's attempts."""
+        return f"{self.node_prefix}/experiment"
+
+
+class JobRef(_Contract):
+    """What fan-out passes on through XCom: which job, where its spec is, how it runs."""
+
+    schema_version: Literal[1] = 1
+    launcher: Literal["jobs_api", "local"]
+    submission_id: str = Field(pattern=_ID)
+    attempt: int = Field(ge=1)
+    ray_conn_id: str | None = None
+    address: str = Field(description="the Jobs API's base URL, or `local`")
+    spec_uri: str
+    spec_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    catalog_uri: str
+    node_prefix: str
+
+    @property
+    def attempt_prefix(self) -> str:
+        """URI of the folder of this attempt."""
+        return f"{self.node_prefix}/attempt_{self.attempt}"
+
+
+class Best(_Contract):
+    """The best trial so far, or at the end."""
+
+    trial_id: str
+    config: dict[str, Any]
+    metrics: dict[str, Any]
+
+
+class NodeProgress(_Contract):
+    """A snapshot of a running search, rewritten in place as `progress.json`."""
+
+    schema_version: Literal[1] = 1
+    phase: Literal["starting", "running", "collecting", "done", "failed"]
+    metric: str | None = None
+    mode: Literal["min", "max"] | None = None
+    total: int | None = Field(default=None, description="trials in all; None where a time budget decides")
+    pending: int = 0
+    running: int = 0
+    terminated: int = 0
+    errored: int = 0
+    best: Best | None = None
+    elapsed_s: float = 0.0
+    eta_s: float | None = None
+    updated: datetime
+
+
+class NodeFailure(_Contract):
+    """Why a job failed."""
+
+    type: str = Field(description="class name of the error")
+    message: str
+    traceback: str = ""
+    trial_id: str | None = None
+
+
+class NodeResult(_Contract):
+    """The manifest of an ended attempt, written once as `result.json` (see `seal` and `unseal`)."""
+
+    schema_version: Literal[1] = 1
+    submission_id: str
+    attempt: int
+    spec_sha256: str
+    state: Literal["SUCCEEDED", "FAILED"]
+    failure: NodeFailure | None = None
+    metric: str | None = None
+    mode: Literal["min", "max"] | None = None
+    best: Best | None = None
+    outputs: dict[str, dict[str, Any]] = Field(default_factory=dict, description="CatalogRef per output")
+    trials: dict[str, Any] | None = Field(default=None, description="CatalogRef of the trials table (parquet)")
+    trial_states: dict[str, int] = Field(default_factory=dict, description="number of trials by Tune's status")
+    warnings: tuple[str, ...] = ()
+    started: datetime
+    ended: datetime
+    timings_s: dict[str, float] = Field(default_factory=dict, description="seconds by phase")
+    versions: Versions
+    resources: dict[str, float] = Field(default_factory=dict, description="what the cluster had")
+
+
+def seal(result: NodeResult) -> bytes:
+    """Return `result.json`: the result under `body` with its sha256 beside it, so that a torn write is seen."""
+    body = result.to_bytes()
+    return b'{"sha256":"' + digest(body).encode() + b'","body":' + body + b"}"
+
+
+_SEALED = re.compile(rb'\A\{"sha256":"([0-9a-f]{64})","body":(.*)\}\s*\Z', re.DOTALL)
+
+
+def unseal(data: bytes, *, source: str = "result.json") -> NodeResult:
+    """Read what `seal` wrote.
+
+    :raises SpecError: truncated, altered, or not a result.
+    """
+    match = _SEALED.match(data)
+    if match is None:
+        raise SpecError(f"{source} is truncated or is not a result of this package ({len(data)} bytes)")
+    return NodeResult.from_bytes(match.group(2), sha256=match.group(1).decode(), source=source)
+
+
+def submission_id(dag_id: str, run_id: str, node_id: str, map_index: int, attempt: int) -> str:
+    """Return the deterministic submission id: readable, unique, `[A-Za-z0-9_-]` only, at most 120 characters.
+
+    A pure function of its arguments: two processes that submit the same attempt submit the same id.
+    """
+    key = json.dumps([dag_id, run_id, node_id, map_index], ensure_ascii=False)
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{dag_id}-{node_id}")[:80].strip("-")
+    index = f"-{map_index}" if map_index >= 0 else ""
+    return f"raynode-{name}{index}-{digest(key.encode())[:16]}-a{attempt}"
