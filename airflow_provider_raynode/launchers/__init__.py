@@ -1,1 +1,32 @@
-"""."""
+"""How a staged spec becomes a running driver: through Ray's Jobs API, or as a child process with an embedded Ray."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.launchers._base import JobState, JobStatus, Launcher, LogChunk
+
+if TYPE_CHECKING:
+    from airflow_provider_raynode.spec import JobRef
+
+__all__ = ["JobState", "JobStatus", "Launcher", "LogChunk", "launcher_for"]
+
+
+def launcher_for(
+    job: JobRef, *, runtime_env: dict[str, Any] | None = None, metadata: dict[str, str] | None = None
+) -> Launcher:
+    """Return the launcher that runs `job`.
+
+    :param job: where the job runs, as fan-out decided it.
+    :param runtime_env: Ray's runtime environment for a job that `ensure` has to submit.
+    :param metadata: Ray's job metadata for the same.
+    """
+    if job.launcher == "local":
+        from airflow_provider_raynode.launchers.local import LocalLauncher
+
+        return LocalLauncher()
+    from airflow_provider_raynode.hooks.ray import RayHook
+    from airflow_provider_raynode.launchers.jobs_api import JobsApiLauncher
+
+    hook = RayHook(**({"ray_conn_id": job.ray_conn_id} if job.ray_conn_id else {}), address=job.address)
+    return JobsApiLauncher(hook, runtime_env=runtime_env, metadata=metadata)

@@ -1,1 +1,1 @@
-"""."""
+"""The node's tasks: fan-out, execution, fan-in."""

@@ -1,1 +1,1 @@
-"""."""
+"""The task group that bundles a node's tasks."""

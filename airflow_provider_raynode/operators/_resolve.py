@@ -1,0 +1,112 @@
+"""What a node's arguments mean: the config file's place, early checks at parse time, returns by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.config import RayConfig
+from airflow_provider_raynode.exceptions import ConfigError
+from airflow_provider_raynode.returns import Return
+from airflow_provider_raynode.runtime.binding import check_binding
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+
+def as_returns(returns: Iterable[Return | str]) -> tuple[Return, ...]:
+    """Return the declared outputs; a bare name is kept as its value asks for.
+
+    :raises ConfigError: not a list of Return or str, or a name twice.
+    """
+    if isinstance(returns, str | Return):
+        returns = [returns]
+    found: dict[str, Return] = {}
+    for item in returns:
+        if not isinstance(item, Return | str):
+            raise ConfigError(
+                f"returns: expected pickled('name'), json('name'), metric('name') or a name, got {item!r}"
+            )
+        declared = item if isinstance(item, Return) else Return(name=item)
+        if declared.name in found:
+            raise ConfigError(f"returns: {declared.name!r} is declared twice")
+        found[declared.name] = declared
+    return tuple(found.values())
+
+
+def config_path(path: str | Path, dag: DAG | None) -> Path:
+    """Return the config file's absolute path: a relative one is sought beside the DAG file, then on
+    `template_searchpath`, then in the working directory.
+
+    :raises ConfigError: not found; the message lists the places.
+    """
+    given = Path(path).expanduser()
+    if given.is_absolute():
+        return given
+    folders: list[Path] = []
+    if dag is not None and dag.fileloc:
+        folders.append(Path(dag.fileloc).parent)
+    if dag is not None and dag.template_searchpath:
+        search = dag.template_searchpath
+        folders += [Path(folder) for folder in ([search] if isinstance(search, str) else search)]
+    folders.append(Path.cwd())
+    for folder in folders:
+        if (folder / given).exists():
+            return folder / given
+    places = ", ".join(str(folder) for folder in dict.fromkeys(folders))
+    raise ConfigError(f"ray_config: {path} does not exist; looked in {places}")
+
+
+def load_config(ray_config: Any, dag: DAG | None) -> RayConfig:
+    """Return the node's RayConfig from a path, a dict or a RayConfig.
+
+    :raises ConfigError: see `RayConfig.load`; a config without a search is refused as well.
+    """
+    if isinstance(ray_config, str | Path):
+        ray_config = config_path(ray_config, dag)
+    config = RayConfig.load(ray_config, source="ray_config")
+    source = str(ray_config) if isinstance(ray_config, Path) else "ray_config"
+    if config.ray_tune is None:
+        section = "ray_train is there, but distributed training" if config.ray_train else "a node without a search"
+        raise ConfigError(f"{source}: ray_tune is missing: {section} is not supported by this version")
+    if config.ray_train is not None:
+        raise ConfigError(
+            f"{source}: ray_train beside ray_tune (each trial a distributed training) is not supported by this "
+            "version: remove ray_train"
+        )
+    return config
+
+
+def is_static(ray_config: Any) -> bool:
+    """Whether the config is known when the DAG file is parsed: no template, no XComArg in it."""
+    if isinstance(ray_config, str):
+        return "{{" not in ray_config and "{%" not in ray_config
+    if isinstance(ray_config, Mapping):
+        return all(is_static(value) for value in ray_config.values())
+    if isinstance(ray_config, list | tuple):
+        return all(is_static(value) for value in ray_config)
+    return not hasattr(ray_config, "resolve") or isinstance(ray_config, Path | RayConfig)
+
+
+def check_early(function: Callable[..., Any] | str, ray_config: Any, op_kwargs: Mapping[str, Any], dag: DAG) -> None:
+    """Check at parse time what is known then, so that a mistake is an import error of the DAG file.
+
+    :raises ConfigError: the config is wrong.
+    :raises BindingError: the function's arguments do not fit the search space and op_kwargs.
+    """
+    if not is_static(ray_config):
+        return
+    config = load_config(ray_config, dag)
+    if callable(function):
+        check_arguments(function, config, op_kwargs)
+
+
+def check_arguments(function: Callable[..., Any], config: RayConfig, op_kwargs: Mapping[str, Any]) -> None:
+    """Check that every argument of `function` gets exactly one value; what has no signature is left to the call."""
+    try:
+        inspect.signature(function)
+    except (TypeError, ValueError):
+        return
+    check_binding(function, config.search_space, op_kwargs)

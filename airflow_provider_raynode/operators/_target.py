@@ -1,0 +1,84 @@
+"""What fan-out checks of the place where the node will run, before anything is submitted."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.exceptions import ClusterError, ConfigError
+from airflow_provider_raynode.operators._function import function_name, goes_by_value
+
+if TYPE_CHECKING:
+    from airflow_provider_raynode.catalog import Catalog
+    from airflow_provider_raynode.config import RayConfig
+    from airflow_provider_raynode.hooks.ray import RayHook
+
+log = logging.getLogger(__name__)
+
+OLDEST_RAY = (2, 60)
+
+
+def check_target(
+    function: Callable[..., Any] | str, config: RayConfig, hook: RayHook, catalog: Catalog
+) -> str | None:
+    """Check that the node can run where it is to run, and return the version of Ray there.
+
+    :raises ConfigError: the config asks for what is not there: a searcher's library, a catalog that the cluster sees.
+    :raises ClusterError: the cluster cannot be reached, or its Ray or Python does not fit.
+    """
+    if hook.resolve().address == "local":
+        return _check_embedded(config)
+    info = hook.cluster_info()
+    _check_ray(info.ray_version, hook)
+    if goes_by_value(function):
+        _check_python(function_name(function), info.python_version)
+    if catalog.is_local and not (config.catalog.shared or info.is_this_host):
+        raise ConfigError(
+            f"catalog: {catalog.uri} is a folder of this machine, but the Ray cluster at {hook.resolve().address} runs "
+            "elsewhere and would not find the node's inputs there. Use storage that both reach (catalog: {uri: "
+            "s3://bucket/prefix} in the config, or the catalog of the connection or of [raynode] catalog), or, if the "
+            "folder is mounted at the same path on every node of the cluster, say so with catalog: {shared: true}"
+        )
+    return info.ray_version
+
+
+def _check_embedded(config: RayConfig) -> str:
+    config.check_libraries()
+    if config.container_image is not None:
+        log.warning(
+            "The container image %s is not used: this node runs on the embedded Ray, in the Python of the Airflow "
+            "worker. Set ray_cluster.address to run it on a cluster.",
+            config.container_image,
+        )
+    try:
+        return version("ray")
+    except PackageNotFoundError:
+        raise ClusterError(
+            "the embedded Ray needs the package ray[tune] on the Airflow worker, and it is not installed: "
+            "pip install 'ray[tune]', or set ray_cluster.address (or the connection) to a cluster"
+        ) from None
+
+
+def _check_ray(found: str, hook: RayHook) -> None:
+    parts = found.split(".")
+    minor = tuple(int(part) for part in parts[:2] if part.isdigit())
+    if len(minor) == 2 and minor < OLDEST_RAY:
+        oldest = ".".join(map(str, OLDEST_RAY))
+        raise ClusterError(
+            f"the cluster at {hook.resolve().address} runs Ray {found}; this provider needs Ray {oldest} or newer there: "
+            f"use an image or an installation with ray[tune] {oldest}"
+        )
+
+
+def _check_python(name: str, found: str | None) -> None:
+    here = platform.python_version()
+    if found is None or found.split(".")[:2] == here.split(".")[:2]:
+        return
+    raise ClusterError(
+        f"the cluster runs Python {found}, Airflow runs Python {here}: {name} goes there by value, as bytecode that only "
+        "the same minor version runs. Use a cluster image with Python "
+        f"{'.'.join(here.split('.')[:2])}, or install the function there and pass python_callable='pkg.mod:fn'"
+    )

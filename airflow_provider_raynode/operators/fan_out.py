@@ -1,0 +1,134 @@
+"""Fan-out: validates, checks the cluster, stages function and inputs, submits the job."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_raynode import __version__
+from airflow_provider_raynode.config import RayConfig
+from airflow_provider_raynode.exceptions import BindingError, ConfigError
+from airflow_provider_raynode.operators._attempt import launcher_for_spec, open_attempt
+from airflow_provider_raynode.operators._function import check_callable, stage_function
+from airflow_provider_raynode.operators._inputs import stage_inputs
+from airflow_provider_raynode.operators._map_variables import as_json_object, map_variables
+from airflow_provider_raynode.operators._resolve import as_returns, check_arguments, check_early, load_config
+from airflow_provider_raynode.operators._target import check_target
+from airflow_provider_raynode.returns import Return
+from airflow_provider_raynode.spec import JobRef, NodeSpec, RunContext, Versions, submission_id
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+DEFAULT_CONN_ID = "ray_default"
+
+
+class RayFanOutOperator(BaseOperator):
+    """Prepare a node: check config, function and cluster, stage the inputs, and submit the job where a cluster runs it.
+
+    What is wrong is refused here, before anything is submitted: a bad config or function fails the task without a
+    retry, since the same input cannot get better. With the embedded Ray nothing starts yet: the execution task starts
+    the driver as its own child.
+
+    :param python_callable: the plain Python function of a trial, or its import path `pkg.mod:fn` on the cluster.
+        Hyperparameters and op_kwargs are bound to its arguments by name.
+    :param ray_config: path of the YAML file, relative to the DAG file or absolute, a dict, or a RayConfig. (templated)
+    :param op_kwargs: further arguments of the function; a CatalogRef anywhere in them is loaded before the call,
+        a large or non-JSON value is staged in the catalog. (templated)
+    :param returns: the function's outputs: `pickled("model")`, `json("report")`, `metric("accuracy")`, or a name.
+    :param ray_conn_id: the Airflow connection of type `ray`. Without such a connection, and without an address in the
+        config, the search runs on an embedded Ray on the Airflow worker.
+    :param node_id: the node's id in the catalog and in the submission id; default: this task's id.
+    :return: a JobRef as JSON, for the execution task.
+    """
+
+    template_fields: Sequence[str] = ("ray_config", "op_kwargs")
+    template_fields_renderers = {"op_kwargs": "py"}  # noqa: RUF012  Airflow's own type of the attribute
+    ui_color = "#d9ecff"
+
+    def __init__(
+        self,
+        *,
+        python_callable: Callable[..., Any] | str,
+        ray_config: str | Path | Mapping[str, Any] | RayConfig,
+        op_kwargs: Mapping[str, Any] | None = None,
+        returns: Iterable[Return | str] = (),
+        ray_conn_id: str = DEFAULT_CONN_ID,
+        node_id: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_callable(python_callable)
+        if isinstance(ray_config, RayConfig):
+            ray_config = ray_config.model_dump(mode="json", exclude_unset=True)
+        elif isinstance(ray_config, Path):
+            ray_config = str(ray_config)
+        self.python_callable = python_callable
+        self.ray_config = ray_config
+        self.op_kwargs = dict(op_kwargs or {})
+        self.returns = as_returns(returns)
+        self.ray_conn_id = ray_conn_id
+        self.node_id = node_id
+        if self.has_dag():
+            check_early(python_callable, ray_config, self.op_kwargs, self.dag)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Stage and submit; see the class."""
+        try:
+            return self._execute(context).model_dump(mode="json")
+        except (ConfigError, BindingError) as error:
+            raise AirflowFailException(str(error)) from error
+
+    def _execute(self, context: Context) -> JobRef:
+        from airflow_provider_raynode.hooks.catalog import catalog_for
+        from airflow_provider_raynode.hooks.ray import RayHook
+
+        config = load_config(self.ray_config, context["dag"])
+        if callable(self.python_callable):
+            check_arguments(self.python_callable, config, self.op_kwargs)
+        hook = RayHook(ray_conn_id=self.ray_conn_id, address=config.cluster_address)
+        settings = hook.resolve()
+        catalog = catalog_for(config.catalog.uri or settings.catalog)
+        run = self._run_context(context)
+        where = (run.dag_id, run.run_id, run.node_id, run.map_index)
+        node = catalog.at(catalog.node_prefix(*where))
+        ray_version = check_target(self.python_callable, config, hook, catalog)
+        staged = NodeSpec(
+            submission_id=submission_id(*where, 1),
+            attempt=1,
+            context=run,
+            function=stage_function(self.python_callable, node),
+            op_kwargs=stage_inputs(self.op_kwargs, node.child("inputs")),
+            returns=self.returns,
+            config=config,
+            catalog_uri=catalog.uri,
+            node_prefix=node.prefix_uri,
+            staged_by=Versions(python=platform.python_version(), package=__version__, ray=ray_version),
+        )
+        job = open_attempt(staged, node, hook)
+        self.log.info("Submission id %s, spec %s", job.submission_id, job.spec_uri)
+        if job.launcher == "jobs_api":
+            with launcher_for_spec(job, staged) as launcher:
+                started = launcher.ensure(job)
+            self.log.info("%s at %s", "Job submitted" if started else "Attached to the job that runs", job.address)
+        return job
+
+    def _run_context(self, context: Context) -> RunContext:
+        task_instance = context["ti"]
+        dag_run = context["dag_run"]
+        map_index = task_instance.map_index
+        return RunContext(
+            dag_id=task_instance.dag_id,
+            run_id=task_instance.run_id,
+            node_id=self.node_id or self.task_id,
+            map_index=-1 if map_index is None else map_index,
+            try_number=task_instance.try_number,
+            logical_date=dag_run.logical_date,
+            params=as_json_object(context["params"]),
+            map_variables=map_variables(self, context),
+        )

@@ -1,0 +1,111 @@
+"""The composite node: one task group of fan-out, execution and fan-in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import TaskGroup
+
+from airflow_provider_raynode.operators.fan_in import RayFanInOperator
+from airflow_provider_raynode.operators.fan_out import DEFAULT_CONN_ID, RayFanOutOperator
+from airflow_provider_raynode.operators.tune import RayTuneOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import XComArg
+
+    from airflow_provider_raynode.config import RayConfig
+    from airflow_provider_raynode.returns import Return
+
+
+class RayNode(TaskGroup):
+    """A hyperparameter search as one node of a DAG: the tasks `fan_out`, `tune` and `fan_in` in a group.
+
+    It takes part in dependencies like any task group (`a >> node >> b`), stands inside other groups, and inside a
+    mapped task group every map index is a node of its own. `output` is what fan-in pushes:
+    `{best_trial, best_config, best_metrics, outputs, trials, run_record}`.
+
+    Example::
+
+        node = RayNode(
+            "tuning",
+            python_callable=train_model,
+            ray_config="configs/ray_tune.yaml",
+            op_kwargs={"data": make_data()},
+            returns=[pickled("model")],
+        )
+        evaluate(node.output)
+
+    :param group_id: id of the group; the tasks' ids begin with it.
+    :param python_callable: the plain function of one trial, or its import path `pkg.mod:fn`.
+    :param ray_config: path of the YAML file, relative to the DAG file or absolute, a dict, or a RayConfig. (templated)
+    :param op_kwargs: further arguments of the function, XComs included; references are loaded before the call.
+        (templated)
+    :param returns: the function's outputs: `pickled("model")`, `json("report")`, `metric("accuracy")`, or a name.
+    :param ray_conn_id: the Airflow connection of type `ray`; without one the search runs on an embedded Ray.
+    :param poll_interval_s: longest distance in seconds between two looks at the job.
+    :param default_args: defaults of the three tasks (retries, pool, queue, execution_timeout, …).
+    :param group_kwargs: further arguments of Airflow's TaskGroup (tooltip, prefix_group_id, parent_group, …).
+    """
+
+    def __init__(
+        self,
+        group_id: str,
+        *,
+        python_callable: Callable[..., Any] | str,
+        ray_config: str | Path | Mapping[str, Any] | RayConfig,
+        op_kwargs: Mapping[str, Any] | None = None,
+        returns: Iterable[Return | str] = (),
+        ray_conn_id: str = DEFAULT_CONN_ID,
+        poll_interval_s: float = 2.0,
+        default_args: Mapping[str, Any] | None = None,
+        **group_kwargs: Any,
+    ) -> None:
+        super().__init__(group_id=group_id, default_args=dict(default_args or {}), **group_kwargs)
+        prefix = "" if self.prefix_group_id else f"{group_id}_"
+        with self:
+            self.fan_out = RayFanOutOperator(
+                task_id=f"{prefix}fan_out",
+                python_callable=python_callable,
+                ray_config=ray_config,
+                op_kwargs=op_kwargs,
+                returns=returns,
+                ray_conn_id=ray_conn_id,
+                node_id=self.group_id,
+            )
+            self.tune = RayTuneOperator(
+                task_id=f"{prefix}tune", job=self.fan_out.output, poll_interval_s=poll_interval_s
+            )
+            self.fan_in = RayFanInOperator(task_id=f"{prefix}fan_in", job=self.tune.output)
+
+    @property
+    def output(self) -> XComArg:
+        """What fan-in pushes; a task that takes it runs after the node."""
+        return self.fan_in.output
+
+
+def ray_node(
+    group_id: str,
+    *,
+    python_callable: Callable[..., Any] | str,
+    ray_config: str | Path | Mapping[str, Any] | RayConfig,
+    op_kwargs: Mapping[str, Any] | None = None,
+    returns: Iterable[Return | str] = (),
+    ray_conn_id: str = DEFAULT_CONN_ID,
+    poll_interval_s: float = 2.0,
+    default_args: Mapping[str, Any] | None = None,
+    **group_kwargs: Any,
+) -> RayNode:
+    """Return a RayNode, in the DAG and group that are open here; the parameters are RayNode's."""
+    return RayNode(
+        group_id,
+        python_callable=python_callable,
+        ray_config=ray_config,
+        op_kwargs=op_kwargs,
+        returns=returns,
+        ray_conn_id=ray_conn_id,
+        poll_interval_s=poll_interval_s,
+        default_args=default_args,
+        **group_kwargs,
+    )
