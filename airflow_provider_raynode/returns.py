@@ -1,4 +1,4 @@
-"""What a node's function returns, by name: `returns=[pickled("model"), metric("accuracy")]`. Pure: no airflow, no ray."""
+"""What a node's function returns, by name: `returns=[pickled("model"), metric("accuracy")]`. Pure."""
 
 from __future__ import annotations
 

@@ -44,7 +44,8 @@ class LogChunk:
 class Launcher(abc.ABC):
     """Starts, watches and stops the driver of one job at a time.
 
-    The execution operator calls these methods from one thread. Each may raise `ClusterError`, never a library's own error.
+    The execution operator calls these methods from one thread. Each may raise `ClusterError`, never the error of a
+    library.
     """
 
     @abc.abstractmethod
@@ -66,7 +67,7 @@ class Launcher(abc.ABC):
     def stop(self, job: JobRef, *, timeout_s: float = 10.0) -> JobStatus:
         """Stop the job, wait until it has stopped, and return its last state; a job that has ended is left as it is."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  most launchers hold nothing
         """Release what the launcher holds (connections, threads); a running job is not touched."""
 
     def __enter__(self) -> Self:

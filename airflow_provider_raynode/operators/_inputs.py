@@ -50,7 +50,9 @@ def _same(left: Any, right: Any) -> bool:
     # XCom gives plain types; `1 == True` and `(1,) == [1]` differ in what a function does with them.
     if isinstance(left, dict):
         return (
-            isinstance(right, dict) and left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
+            isinstance(right, dict)
+            and left.keys() == right.keys()
+            and all(_same(left[key], right[key]) for key in left)
         )
     if isinstance(left, list):
         return (

@@ -21,9 +21,7 @@ log = logging.getLogger(__name__)
 OLDEST_RAY = (2, 60)
 
 
-def check_target(
-    function: Callable[..., Any] | str, config: RayConfig, hook: RayHook, catalog: Catalog
-) -> str | None:
+def check_target(function: Callable[..., Any] | str, config: RayConfig, hook: RayHook, catalog: Catalog) -> str | None:
     """Check that the node can run where it is to run, and return the version of Ray there.
 
     :raises ConfigError: the config asks for what is not there: a searcher's library, a catalog that the cluster sees.
@@ -68,8 +66,8 @@ def _check_ray(found: str, hook: RayHook) -> None:
     if len(minor) == 2 and minor < OLDEST_RAY:
         oldest = ".".join(map(str, OLDEST_RAY))
         raise ClusterError(
-            f"the cluster at {hook.resolve().address} runs Ray {found}; this provider needs Ray {oldest} or newer there: "
-            f"use an image or an installation with ray[tune] {oldest}"
+            f"the cluster at {hook.resolve().address} runs Ray {found}; this provider needs Ray {oldest} or newer "
+            f"there: use an image or an installation with ray[tune] {oldest}"
         )
 
 
@@ -78,7 +76,7 @@ def _check_python(name: str, found: str | None) -> None:
     if found is None or found.split(".")[:2] == here.split(".")[:2]:
         return
     raise ClusterError(
-        f"the cluster runs Python {found}, Airflow runs Python {here}: {name} goes there by value, as bytecode that only "
-        "the same minor version runs. Use a cluster image with Python "
+        f"the cluster runs Python {found}, Airflow runs Python {here}: {name} goes there by value, as bytecode that "
+        "only the same minor version runs. Use a cluster image with Python "
         f"{'.'.join(here.split('.')[:2])}, or install the function there and pass python_callable='pkg.mod:fn'"
     )

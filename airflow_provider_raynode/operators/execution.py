@@ -92,9 +92,7 @@ class RayExecutionOperator(BaseOperator):
             status = launcher.stop(job, timeout_s=_STOP_ON_KILL_S)
             self.log.info("%s is %s", job.submission_id, status.state)
 
-    def _attempt_to_run(
-        self, job: JobRef, spec: NodeSpec, catalog: Catalog, *, retry: bool
-    ) -> tuple[JobRef, NodeSpec]:
+    def _attempt_to_run(self, job: JobRef, spec: NodeSpec, catalog: Catalog, *, retry: bool) -> tuple[JobRef, NodeSpec]:
         """Return the newest attempt, or on a retry a further one when that has ended without success."""
         from airflow_provider_raynode.hooks.ray import RayHook
 

@@ -53,7 +53,9 @@ class RayFanInOperator(BaseOperator):
         for warning in result.warnings:
             self.log.warning("%s", warning)
         record = self._write_record(job, result, catalog)
-        self.log.info("Best trial %s: %s %s", best.trial_id, result.metric, short(best.metrics.get(result.metric or "")))
+        self.log.info(
+            "Best trial %s: %s %s", best.trial_id, result.metric, short(best.metrics.get(result.metric or ""))
+        )
         for name, value in best.config.items():
             self.log.info("    %s = %s", name, short(value))
         for name, reference in result.outputs.items():

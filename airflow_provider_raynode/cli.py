@@ -1,0 +1,76 @@
+"""The command line: `raynode …`; `airflow raynode …` runs the same functions."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from airflow_provider_raynode import __version__
+from airflow_provider_raynode.exceptions import RayNodeError
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run a DAG here with no services; see `airflow_provider_raynode.run.dag_run.run_dag`."""
+    from airflow_provider_raynode.run.dag_run import parse_conf, run_dag
+
+    return run_dag(args.dag_file, dag_id=args.dag_id, conf=parse_conf(args.conf), verbose=args.verbose)
+
+
+def config_schema(args: argparse.Namespace) -> int:
+    """Print the JSON schema of the Ray config file."""
+    from airflow_provider_raynode.config.command import print_schema
+
+    print_schema()
+    return 0
+
+
+def config_check(args: argparse.Namespace) -> int:
+    """Print the resolved config, or its errors."""
+    from airflow_provider_raynode.config.command import check
+
+    return check(args.file)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the parser of `raynode`."""
+    parser = argparse.ArgumentParser(prog="raynode", description="Ray as one composite node in Airflow")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("run", help="run a DAG here, with no services, and watch it")
+    add_run_arguments(command)
+    command.set_defaults(function=run)
+
+    config = commands.add_parser("config", help="the Ray config file: schema, check")
+    actions = config.add_subparsers(dest="action", required=True, metavar="ACTION")
+    schema = actions.add_parser("schema", help="print the file's JSON schema")
+    schema.set_defaults(function=config_schema)
+    check = actions.add_parser("check", help="print the resolved config of FILE, or its errors")
+    check.add_argument("file", metavar="FILE", help="a Ray config file (YAML)")
+    check.set_defaults(function=config_check)
+    return parser
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `raynode run`."""
+    parser.add_argument("dag_file", metavar="DAG_FILE", help="path of the DAG file")
+    parser.add_argument("--dag-id", help="which DAG, where the file holds several")
+    parser.add_argument("--conf", help="the run's conf, a JSON object")
+    parser.add_argument("--verbose", action="store_true", help="show Airflow's whole log in place of the live view")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, 1 for a failure, 2 for wrong input."""
+    args = build_parser().parse_args(argv)
+    try:
+        return int(args.function(args))
+    except RayNodeError as error:
+        print(f"raynode: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

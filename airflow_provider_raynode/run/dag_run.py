@@ -1,0 +1,142 @@
+"""One run of a DAG in this process, over Airflow's own test facility."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+from airflow_provider_raynode.exceptions import RayNodeError
+from airflow_provider_raynode.run.environment import airflow_environment, output_to, prints_to
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+_LAST_LINES = 30
+
+
+class DagFileError(RayNodeError):
+    """The DAG file cannot be loaded, or holds not the DAG that was asked for."""
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where the run is, so that the tasks clean up as they do on Ctrl-C."""
+
+
+def run_dag(
+    file: str | Path, *, dag_id: str | None = None, conf: dict[str, Any] | None = None, verbose: bool = False
+) -> int:
+    """Run the DAG in `file` once, here, with no services; show its progress and its results on stdout.
+
+    :param file: path of the DAG file.
+    :param dag_id: which DAG, where the file holds several.
+    :param conf: the run's conf, as `params` of the DAG see it.
+    :param verbose: show Airflow's whole log in place of the live view.
+    :return: the exit code: 0 success, 1 the run failed, 130 interrupted, 143 terminated.
+    :raises DagFileError: see the class.
+    """
+    path = Path(file).expanduser().absolute()
+    if not path.is_file():
+        raise DagFileError(f"{file}: no such file; give the path of a DAG file")
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    with airflow_environment() as home, _sigterm_raises():
+        log = home / "run_logs" / f"{path.stem}-{stamp}.log"
+        try:
+            if verbose:
+                return _run(path, dag_id, conf, sys.stdout, log=None)
+            with output_to(log) as terminal:
+                return _run(path, dag_id, conf, terminal, log=log)
+        except KeyboardInterrupt as stop:
+            print("\nStopped; no Ray process of this run is left.", file=sys.stderr)
+            return 143 if isinstance(stop, _Terminated) else 130
+
+
+def _run(path: Path, dag_id: str | None, conf: dict[str, Any] | None, stream: TextIO, *, log: Path | None) -> int:
+    from airflow_provider_raynode.operators._progress import observe
+    from airflow_provider_raynode.run.display import RunDisplay
+    from airflow_provider_raynode.run.results import show_results
+
+    display = RunDisplay(stream)
+    with display.console.status("Starting Airflow …") if log else contextlib.nullcontext():
+        dag = _load(path, dag_id)
+    from airflow.sdk.listener import get_listener_manager
+
+    get_listener_manager().add_listener(display)
+    task_ids = [task.task_id for task in dag.topological_sort()]
+    display.start(task_ids, f"{dag.dag_id}  ({path.name})") if log else None
+    try:
+        with observe(display.progress), prints_to(display.printed) if log else contextlib.nullcontext():
+            dag_run = dag.test(run_conf=conf)
+    finally:
+        display.stop()
+    ended = str(getattr(dag_run.state, "value", dag_run.state))
+    show_results(display.console, dag, dag_run)
+    if log is not None:
+        display.console.print(f"Log: {log}", markup=False, soft_wrap=True)
+    if ended == "success":
+        return 0
+    display.console.print(f"The run of {dag.dag_id} ended as {ended}.", style="red", markup=False)
+    return 1
+
+
+def _load(path: Path, dag_id: str | None) -> DAG:
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    from airflow.utils import db
+
+    db.initdb()
+    DagBundlesManager().sync_bundles_to_db()
+    bag = DagBag(tempfile.gettempdir(), collect_dags=False)
+    found = {dag.dag_id: dag for dag in bag.process_file(str(path), only_if_updated=False, safe_mode=False)}
+    if bag.import_errors:
+        raise DagFileError("\n".join(_import_error(text) for text in bag.import_errors.values()))
+    if not found:
+        raise DagFileError(f"{path}: there is no DAG in this file (is the @dag function called at its end?)")
+    if dag_id is None and len(found) > 1:
+        raise DagFileError(f"{path} holds several DAGs: choose one with --dag-id {{{','.join(sorted(found))}}}")
+    if dag_id is not None and dag_id not in found:
+        raise DagFileError(f"{path} holds no DAG {dag_id!r}; it has: {', '.join(sorted(found))}")
+    dag = found[dag_id] if dag_id is not None else next(iter(found.values()))
+    sync_bag_to_db(bag, "dags-folder", None)
+    return dag
+
+
+def _import_error(text: str) -> str:
+    """Return the part of an import error that its reader needs: our own errors without the stack."""
+    marker = "airflow_provider_raynode.exceptions."
+    _, found, rest = text.rpartition(marker)
+    return rest.partition(": ")[2].strip() if found else text.strip()
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    def terminate(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def parse_conf(text: str | None) -> dict[str, Any] | None:
+    """Return `--conf` as a dict.
+
+    :raises DagFileError: it is not a JSON object.
+    """
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise DagFileError(f'--conf is not JSON ({error}): write it as \'{{"key": "value"}}\'') from error
+    if not isinstance(value, dict):
+        raise DagFileError(f"--conf must be a JSON object, got {type(value).__name__}")
+    return value

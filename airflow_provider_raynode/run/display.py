@@ -1,0 +1,173 @@
+"""The terminal's view of a running DAG: a line per task, a progress bar per Ray node, what the tasks print."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any, TextIO
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from airflow_provider_raynode.operators._progress import Pace, clock, describe_best, short
+from airflow_provider_raynode.spec import JobRef, NodeProgress
+
+_MARKS = {
+    "success": ("✓", "green"),
+    "failed": ("✗", "red"),
+    "up_for_retry": ("↻", "yellow"),
+    "skipped": ("-", "bright_black"),
+    "upstream_failed": ("✗", "bright_black"),
+}
+
+
+@dataclass
+class _Task:
+    started: float | None = None
+    ended: float | None = None
+    state: str | None = None
+    progress: NodeProgress | None = None
+    spinner: Spinner = field(default_factory=lambda: Spinner("dots", style="cyan"))
+    pace: Pace = field(default_factory=Pace)
+
+    @property
+    def seconds(self) -> float | None:
+        if self.started is None:
+            return None
+        return (self.ended or time.monotonic()) - self.started
+
+
+class RunDisplay:
+    """Shows a run while it goes on; on a terminal as a live view, elsewhere as plain lines.
+
+    Airflow's listener interface: the `on_task_instance_…` methods are called by the task runner.
+    """
+
+    def __init__(self, stream: TextIO, *, width: int | None = None) -> None:
+        self.console = Console(file=stream, highlight=False, width=width)
+        self._tasks: dict[str, _Task] = {}
+        self._current: str | None = None
+        self._live: Live | None = None
+
+    # -- the run ---------------------------------------------------------------------------------------------------
+
+    def start(self, task_ids: list[str], title: str) -> None:
+        """Show the tasks of the run, in their order."""
+        self._tasks = {task_id: _Task() for task_id in task_ids}
+        self.console.print(Text(title, style="bold"))
+        if self.console.is_terminal:
+            self._live = Live(self, console=self.console, refresh_per_second=8, transient=False)
+            self._live.start()
+
+    def stop(self) -> None:
+        """Leave the last view on the screen."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def progress(self, job: JobRef, progress: NodeProgress) -> None:
+        """Take a new snapshot of the node whose execution task runs now."""
+        task = self._tasks.get(self._current or "")
+        if task is None:
+            return
+        task.progress = progress
+        if self._live is None and task.pace.due(progress):
+            done = progress.terminated + progress.errored
+            self.console.print(
+                f"  {self._current}: {done}/{progress.total or '?'} trials, {progress.running} running, "
+                f"{progress.errored} failed, ETA {clock(progress.eta_s)}, best {describe_best(progress)}",
+                markup=False,
+                soft_wrap=True,
+            )
+
+    def printed(self, line: str) -> None:
+        """Show a line that a task printed."""
+        self.console.print(Text.assemble((f"{self._current or ''} │ ", "bright_black"), line), soft_wrap=True)
+
+    # -- Airflow's listener ----------------------------------------------------------------------------------------
+
+    def on_task_instance_running(self, previous_state: Any, task_instance: Any) -> None:
+        """Mark the task as running."""
+        name = _name(task_instance)
+        task = self._tasks[name] = _Task(started=time.monotonic())
+        # A mapped task takes the place of its unmapped line.
+        if name != task_instance.task_id:
+            self._tasks.pop(task_instance.task_id, None)
+        self._current = name
+        task.state = "running"
+
+    def on_task_instance_success(self, previous_state: Any, task_instance: Any) -> None:
+        """Mark the task as done."""
+        self._end(task_instance, "success")
+
+    def on_task_instance_skipped(self, previous_state: Any, task_instance: Any) -> None:
+        """Mark the task as skipped."""
+        self._end(task_instance, "skipped")
+
+    def on_task_instance_failed(self, previous_state: Any, task_instance: Any, error: Any) -> None:
+        """Mark the task as failed and show why."""
+        state = getattr(task_instance.state, "value", task_instance.state)
+        self._end(task_instance, "up_for_retry" if state == "up_for_retry" else "failed")
+        message = str(error).strip() or repr(error)
+        self.console.print(Text(f"{_name(task_instance)} failed: {message}", style="red"), soft_wrap=True)
+
+    def _end(self, task_instance: Any, state: str) -> None:
+        name = _name(task_instance)
+        task = self._tasks.setdefault(name, _Task())
+        task.state, task.ended = state, time.monotonic()
+        if self._live is None:
+            mark, _ = _MARKS[state]
+            self.console.print(f"{mark} {name}  {task.seconds or 0:.1f} s", markup=False)
+
+    # -- rendering -------------------------------------------------------------------------------------------------
+
+    def __rich__(self) -> RenderableType:
+        """Return the view now; rich calls this at each refresh."""
+        table = Table.grid(padding=(0, 1))
+        rows: list[RenderableType] = []
+        for name, task in list(self._tasks.items()):
+            table = Table.grid(padding=(0, 1))
+            table.add_column(width=1)
+            table.add_column(width=max(map(len, self._tasks)))
+            table.add_column(justify="right", width=8)
+            running = task.state == "running"
+            mark, colour = _MARKS.get(task.state or "", ("·", "bright_black"))
+            seconds = task.seconds
+            table.add_row(
+                task.spinner if running else Text(mark, style=colour),
+                Text(name, style="bold" if running else colour if task.state != "success" else ""),
+                Text("" if seconds is None else f"{seconds:.1f} s", style="bright_black"),
+            )
+            rows.append(table)
+            if task.progress is not None:
+                rows.append(_node(task.progress))
+        return Group(*rows)
+
+
+def _node(progress: NodeProgress) -> RenderableType:
+    done = progress.terminated + progress.errored
+    line = Table.grid(padding=(0, 1))
+    line.add_row(
+        "   ",
+        ProgressBar(total=progress.total, completed=done, width=28, pulse=progress.total is None),
+        f"{done}/{progress.total or '?'} trials  {progress.running} running  {progress.errored} failed"
+        f"  {clock(progress.elapsed_s)} elapsed  ETA {clock(progress.eta_s)}",
+    )
+    best = progress.best
+    if best is None or progress.metric is None:
+        return line
+    config = "  ".join(f"{key}={short(value)}" for key, value in best.config.items())
+    value = short(best.metrics.get(progress.metric))
+    return Group(
+        line,
+        Text.assemble("    best ", (f"{progress.metric} {value}", "bold green"), f"  {config}", overflow="ellipsis"),
+    )
+
+
+def _name(task_instance: Any) -> str:
+    index = task_instance.map_index
+    return task_instance.task_id if index is None or index < 0 else f"{task_instance.task_id} [{index}]"

@@ -1,0 +1,55 @@
+"""What `raynode run` shows at the end: per Ray node the best trial, its metric, and where the results lie."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+from rich.text import Text
+
+from airflow_provider_raynode.operators._progress import short
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+    from rich.console import Console
+
+
+def show_results(console: Console, dag: DAG, dag_run: Any) -> None:
+    """Print a block per Ray node of the run that ended."""
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    from airflow_provider_raynode.operators.fan_in import RayFanInOperator
+
+    fan_ins = [task.task_id for task in dag.tasks if isinstance(task, RayFanInOperator)]
+    with create_session() as session:
+        rows = session.execute(
+            XComModel.get_many(run_id=dag_run.run_id, key="return_value", task_ids=fan_ins, dag_ids=dag.dag_id)
+            .with_only_columns(XComModel.task_id, XComModel.map_index, XComModel.value)
+            .order_by(None)
+            .order_by(XComModel.task_id, XComModel.map_index)
+        ).all()
+    for task_id, map_index, value in rows if fan_ins else ():
+        node = task_id.rpartition(".")[0] or task_id
+        _show(console, node if map_index < 0 else f"{node} [{map_index}]", XComModel.deserialize_value(_Raw(value)))
+
+
+class _Raw:
+    """The shape that XComModel.deserialize_value reads."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+def _show(console: Console, node: str, result: dict[str, Any]) -> None:
+    console.print(Text.assemble("\n", (node, "bold"), f": best trial {result['best_trial']}"))
+    table = Table.grid(padding=(0, 2))
+    for name, value in result["best_config"].items():
+        table.add_row("  hyperparameter", name, short(value))
+    for name, value in result["best_metrics"].items():
+        table.add_row("  metric", name, Text(short(value), style="bold green"))
+    for name, reference in result["outputs"].items():
+        table.add_row("  output", name, reference["uri"])
+    table.add_row("  trials table", "", result["trials"]["uri"] if result["trials"] else "")
+    table.add_row("  run record", "", result["run_record"]["uri"])
+    console.print(table, soft_wrap=True)
