@@ -1,0 +1,64 @@
+"""The progress table and its pace."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from airflow_provider_raynode.operators import _progress
+from airflow_provider_raynode.operators._progress import Pace, clock, table
+from airflow_provider_raynode.spec import Best, NodeProgress
+
+
+def snapshot(**fields: object) -> NodeProgress:
+    base = {"phase": "running", "metric": "accuracy", "mode": "max", "updated": datetime(2026, 1, 1, tzinfo=UTC)}
+    return NodeProgress.model_validate(base | fields)
+
+
+def test_table_shows_counts_best_and_eta() -> None:
+    best = Best(trial_id="t7", config={"lr": 0.00123456, "size": 64}, metrics={"accuracy": 0.98765432})
+    lines = table(
+        snapshot(total=20, terminated=5, running=2, errored=1, pending=12, elapsed_s=61, eta_s=3725, best=best)
+    )
+    assert lines[0].split() == ["trials", "done", "running", "pending", "failed", "of", "elapsed", "ETA"]
+    assert lines[1].split() == ["5", "2", "12", "1", "20", "1:01", "1:02:05"]
+    assert lines[2] == "best    accuracy 0.98765 (trial t7: lr=0.0012346, size=64)"
+    assert len(lines[0]) == len(lines[1])
+
+
+def test_table_before_the_first_result() -> None:
+    lines = table(snapshot(total=None))
+    assert "?" in lines[1]
+    assert lines[2] == "best    -"
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(None, "-"), (0, "0:00"), (59.6, "1:00"), (3600, "1:00:00")])
+def test_clock(seconds: float | None, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_pace_shows_news_only_and_not_too_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: now[0])
+    pace = Pace(first_s=5, last_s=60)
+    assert pace.due(snapshot(terminated=1))
+    assert not pace.due(snapshot(terminated=1))
+    now[0] += 1
+    assert not pace.due(snapshot(terminated=2))
+    now[0] += 5
+    assert pace.due(snapshot(terminated=2))
+    now[0] += 5
+    assert not pace.due(snapshot(terminated=3)), "the distance grows"
+    assert pace.due(snapshot(phase="done", terminated=3)), "the end is always shown"
+
+
+def test_a_long_search_prints_few_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: now[0])
+    pace = Pace()
+    shown = 0
+    for second in range(8 * 3600):
+        now[0] = second
+        shown += pace.due(snapshot(terminated=second))
+    assert shown < 300
