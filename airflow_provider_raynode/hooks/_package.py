@@ -1,0 +1,135 @@
+"""Zip packages for Ray's runtime environment: this package, and the user's folders, by the digest of their content.
+
+The layout is Ray's own (`ray/_private/runtime_env/packaging.py`, 2.60): a `working_dir` is zipped by its content, a
+module of `py_modules` with its folder on top; `.gitignore`, `.rayignore` and `excludes` are honoured.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import zipfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pathspec import GitIgnoreSpec
+
+from airflow_provider_raynode.exceptions import ConfigError
+
+# The dashboard answers 413 to larger uploads.
+MAX_BYTES = 100 * 1024 * 1024
+_IGNORE_FILES = (".gitignore", ".rayignore")
+# The oldest time that a zip can hold: equal content gives an equal package, whenever it was checked out.
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Package:
+    """Bytes to upload to the cluster and the name that its nodes know them by."""
+
+    name: str
+    data: bytes
+
+    @property
+    def uri(self) -> str:
+        """The URI for the runtime environment."""
+        return f"gcs://{self.name}"
+
+
+@functools.cache
+def own_package() -> Package:
+    """Return this package's Python files as a module for `py_modules`; made once per process."""
+    root = Path(__file__).resolve().parent.parent
+    files = sorted(path for path in root.rglob("*.py"))
+    return _zipped(((path, f"{root.name}/{path.relative_to(root).as_posix()}") for path in files), root)
+
+
+def folder_package(folder: Path, *, as_module: bool, excludes: Iterable[str] = ()) -> Package:
+    """Return a folder as a package.
+
+    :param as_module: keep the folder itself on top, as `py_modules` needs it; otherwise only its content.
+    :param excludes: further patterns in the syntax of `.gitignore`, relative to the folder.
+    :raises ConfigError: it is larger than what the cluster takes, or cannot be read.
+    """
+    root = folder.resolve()
+    prefix = f"{folder.name or root.name}/" if as_module else ""
+    rules = [(root, GitIgnoreSpec.from_lines(excludes))]
+    files = ((path, f"{prefix}{path.relative_to(root).as_posix()}") for path in _walk(root, rules, frozenset()))
+    return _zipped(files, root)
+
+
+def file_package(path: Path) -> Package:
+    """Return a single Python file as a module for `py_modules`.
+
+    :raises ConfigError: it cannot be read.
+    """
+    return _zipped([(path, path.name)], path)
+
+
+def archive_package(path: Path) -> Package:
+    """Return a zip or a wheel as it is; a wheel keeps its name, which the installation on the nodes needs.
+
+    :raises ConfigError: it is larger than what the cluster takes, or cannot be read.
+    """
+    data = _read(path)
+    _check_size(len(data), path, [])
+    return Package(path.name if path.suffix == ".whl" else _name(data), data)
+
+
+def _zipped(files: Iterable[tuple[Path, str]], root: Path) -> Package:
+    buffer = io.BytesIO()
+    sizes: list[tuple[int, str]] = []
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path, name in files:
+            data = _read(path)
+            sizes.append((len(data), name))
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = (0o755 if path.stat().st_mode & 0o100 else 0o644) << 16
+            archive.writestr(entry, data)
+            _check_size(buffer.tell(), root, sizes)
+    return Package(_name(buffer.getvalue()), buffer.getvalue())
+
+
+def _walk(folder: Path, rules: list[tuple[Path, GitIgnoreSpec]], above: frozenset[Path]) -> Iterator[Path]:
+    """Yield the files below a folder that no rule leaves out, in a fixed order; links to a folder above end there."""
+    inside = above | {folder.resolve()}
+    here = [*rules, *((folder, _ignore_file(folder / name)) for name in _IGNORE_FILES if (folder / name).is_file())]
+    for path in sorted(folder.iterdir()):
+        mark = "/" if path.is_dir() else ""
+        if any(spec.match_file(f"{path.relative_to(base).as_posix()}{mark}") for base, spec in here):
+            continue
+        if not path.is_dir():
+            if path.is_file():
+                yield path
+        elif path.resolve() not in inside:
+            yield from _walk(path, here, inside)
+
+
+def _ignore_file(path: Path) -> GitIgnoreSpec:
+    return GitIgnoreSpec.from_lines(_read(path).decode("utf-8", errors="replace").splitlines())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"runtime_env: {path} cannot be read: {error}") from error
+
+
+def _check_size(size: int, path: Path, sizes: list[tuple[int, str]]) -> None:
+    if size <= MAX_BYTES:
+        return
+    largest = ", ".join(f"{name} ({length >> 20} MiB)" for length, name in sorted(sizes, reverse=True)[:3])
+    raise ConfigError(
+        f"runtime_env: {path} is more than {MAX_BYTES >> 20} MiB zipped, which Ray does not take"
+        + (f"; the largest so far: {largest}" if largest else "")
+        + ". Leave out what the job does not need (excludes, .gitignore, .rayignore), put data into the catalog, or "
+        "give the URI of a zip in object storage"
+    )
+
+
+def _name(data: bytes) -> str:
+    return f"_ray_pkg_{hashlib.sha256(data).hexdigest()[:32]}.zip"

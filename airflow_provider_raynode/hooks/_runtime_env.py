@@ -1,0 +1,134 @@
+"""The runtime environment of a job: the connection's default, the config's own, and this package shipped with them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from airflow_provider_raynode.exceptions import ConfigError
+from airflow_provider_raynode.hooks._package import (
+    Package,
+    archive_package,
+    file_package,
+    folder_package,
+    own_package,
+)
+
+log = logging.getLogger(__name__)
+
+# SIGINT lets a search return its partial results; Ray kills what is still there after the wait, 3 s by default.
+STOP_ENV_VARS = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "30"}
+_IMAGE_KEYS = ("container", "image_uri")
+# Ray refuses everything else beside an image.
+_WITH_IMAGE = ("env_vars", "config", *_IMAGE_KEYS)
+
+
+def merged(default: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the runtime environment of a job: `own` with what only `default` has.
+
+    `env_vars` and `config` are merged by key. Where `own` names an image, only these two come from `default`, and the
+    other way round a `default` image gives way to anything of `own` that Ray refuses beside an image.
+    """
+    base, top = dict(default or {}), {key: value for key, value in (own or {}).items() if value is not None}
+    if any(key in top for key in _IMAGE_KEYS):
+        base = {key: base[key] for key in ("env_vars", "config") if key in base}
+    elif any(key not in _WITH_IMAGE for key in top):
+        base = {key: value for key, value in base.items() if key not in _IMAGE_KEYS}
+    result = {**base, **top}
+    for key in ("env_vars", "config"):
+        if isinstance(base.get(key), Mapping) and isinstance(top.get(key), Mapping):
+            result[key] = {**base[key], **top[key]}
+    return result
+
+
+def packaged(environment: Mapping[str, Any]) -> tuple[dict[str, Any], list[Package]]:
+    """Return the environment as it goes to Ray, and the packages to upload before.
+
+    Folders and files of this machine become packages, this package comes first in `py_modules`, and `env_vars` get how
+    a job is stopped. With an image nothing can be shipped: the image must hold this package.
+
+    :raises ConfigError: a local path does not exist or is too large, or Ray would refuse a key beside the image.
+    """
+    result = {key: value for key, value in environment.items() if key != "excludes"}
+    result["env_vars"] = {**STOP_ENV_VARS, **_strings(environment.get("env_vars"))}
+    image = next((key for key in _IMAGE_KEYS if key in result), None)
+    if image is not None:
+        beside = [key for key in result if key not in _WITH_IMAGE]
+        if beside:
+            raise ConfigError(
+                f"runtime_env: {', '.join(beside)} cannot be beside {image}: Ray allows only env_vars and config "
+                "there. Put them into the image"
+            )
+        log.info(
+            "The job runs in the image of runtime_env.%s, which must have airflow-provider-raynode installed", image
+        )
+        return result, []
+    packages = [own_package()]
+    excludes = [str(pattern) for pattern in environment.get("excludes") or ()]
+    if isinstance(working_dir := result.get("working_dir"), str) and "://" not in working_dir:
+        packages.append(_working_dir(working_dir, excludes))
+        result["working_dir"] = packages[-1].uri
+    modules = [packages[0].uri]
+    for module in environment.get("py_modules") or ():
+        if "://" in str(module):
+            modules.append(str(module))
+            continue
+        packages.append(_module(str(module), excludes))
+        modules.append(packages[-1].uri)
+    result["py_modules"] = modules
+    for tool in ("pip", "uv"):
+        if tool in result:
+            result[tool] = _requirements(result[tool], tool)
+    if isinstance(conda := result.get("conda"), str) and conda.endswith((".yml", ".yaml")):
+        result["conda"] = yaml.safe_load(_existing(conda, "conda").read_text(encoding="utf-8"))
+    return result, packages
+
+
+def _working_dir(text: str, excludes: list[str]) -> Package:
+    path = _existing(text, "working_dir")
+    if path.is_dir():
+        return folder_package(path, as_module=False, excludes=excludes)
+    if path.suffix == ".zip":
+        return archive_package(path)
+    raise ConfigError(f"runtime_env.working_dir: {path} is neither a folder nor a .zip file")
+
+
+def _module(text: str, excludes: list[str]) -> Package:
+    path = _existing(text, "py_modules")
+    if path.is_dir():
+        return folder_package(path, as_module=True, excludes=excludes)
+    if path.suffix == ".py":
+        return file_package(path)
+    if path.suffix == ".whl":
+        return archive_package(path)
+    raise ConfigError(f"runtime_env.py_modules: {path} is neither a folder nor a .py or .whl file")
+
+
+def _requirements(value: Any, tool: str) -> Any:
+    """Return requirements with a requirements file of this machine read: Ray would look for it on the cluster."""
+    if isinstance(value, Mapping):
+        packages = value.get("packages")
+        return {**value, "packages": _requirements(packages, tool)} if isinstance(packages, str) else value
+    if not isinstance(value, str):
+        return value
+    lines = (line.strip() for line in _existing(value, tool).read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _existing(text: str, key: str) -> Path:
+    path = Path(text).expanduser().absolute()
+    if not path.exists():
+        raise ConfigError(f"runtime_env.{key}: {path} does not exist on this machine")
+    return path
+
+
+def _strings(value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(item, str) for pair in value.items() for item in pair):
+        raise ConfigError("runtime_env.env_vars must map names to text: quote numbers and booleans")
+    return dict(value)

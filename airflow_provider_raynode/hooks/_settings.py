@@ -1,0 +1,197 @@
+"""The settings of a Ray cluster, read from an Airflow connection of type `ray`."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.exceptions import ConfigError
+from airflow_provider_raynode.hooks._address import LOCAL, is_loopback, jobs_api_url
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
+
+EXTRAS = ("dashboard_port", "secret_headers", "verify_tls", "ca_file", "catalog", "runtime_env")
+# `http` and `https` are what AIRFLOW_CONN_...='https://host:8265' gives.
+_CONN_TYPES = ("ray", "http", "https")
+_TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
+
+
+@dataclass(frozen=True)
+class RaySettings:
+    """Where a cluster is and how to talk to it. Secrets are not in its repr.
+
+    :param address: base URL of the Jobs API without a slash at its end, or `local`.
+    :param source: where the settings come from, for messages.
+    :param token: Ray's authentication token.
+    :param headers: HTTP headers for every request, for a proxy in front of the cluster.
+    :param verify_tls: whether the server's certificate is verified.
+    :param ca_file: PEM file of the authority that signed the server's certificate; None for the system's.
+    :param catalog: URI of the catalog; None for Airflow's own setting.
+    :param runtime_env: Ray's runtime environment that every job gets unless its config says otherwise.
+    """
+
+    address: str
+    source: str
+    token: str | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    verify_tls: bool = True
+    ca_file: str | None = None
+    catalog: str | None = None
+    runtime_env: Mapping[str, Any] | None = None
+
+    @property
+    def verify(self) -> bool | str:
+        """What `requests` calls verify: the CA file, or whether to verify at all."""
+        return self.ca_file if self.verify_tls and self.ca_file else self.verify_tls
+
+
+def settings_of(connection: Connection | None, conn_id: str, address: str | None) -> RaySettings:
+    """Return the settings of a connection, with `address` in the place of its own where that is given.
+
+    :param connection: None where none is defined: then the address is `local` unless given.
+    :raises ConfigError: a field is wrong; the message names connection, field, value and what is allowed.
+    """
+    if connection is None:
+        url = jobs_api_url(address or LOCAL, source="ray_cluster.address")
+        return RaySettings(url, source="no connection", token=_process_token(url))
+    where = f"connection {conn_id}"
+    if connection.conn_type and connection.conn_type not in _CONN_TYPES:
+        raise ConfigError(f"{where}: its type is {connection.conn_type!r}, expected 'ray'")
+    extra = _extra(connection, where)
+    port = _port(extra.get("dashboard_port"), where)
+    if address is not None:
+        url = jobs_api_url(address, dashboard_port=port, source="ray_cluster.address")
+    else:
+        url = _connection_url(connection, port, where)
+    token = (connection.password or "").strip() or _process_token(url)
+    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ConfigError(f"{where}: the token (password) has characters that no HTTP header can hold")
+    return RaySettings(
+        address=url,
+        source=where,
+        token=token,
+        headers=_headers(extra.get("secret_headers"), where),
+        verify_tls=_boolean(extra.get("verify_tls"), where),
+        ca_file=_ca_file(extra.get("ca_file"), where),
+        catalog=_text(extra.get("catalog"), "catalog", where),
+        runtime_env=_object(extra.get("runtime_env"), "runtime_env", where),
+    )
+
+
+def _connection_url(connection: Connection, dashboard_port: int | None, where: str) -> str:
+    host = (connection.host or "").strip()
+    if not host or host == LOCAL:
+        return LOCAL
+    if connection.conn_type in ("http", "https") and "://" not in host:
+        host = f"{connection.conn_type}://{host}"
+    if connection.port and host != "auto":
+        head, slashes, rest = host.rpartition("://")
+        name, slash, path = rest.partition("/")
+        if name.count(":") > 1 and not name.startswith("["):
+            name = f"[{name}]"
+        if ":" in name.rpartition("]")[2]:
+            raise ConfigError(f"{where}: host {host!r} and port {connection.port} both name a port: keep one")
+        host = f"{head}{slashes}{name}:{connection.port}{slash}{path}"
+    return jobs_api_url(host, dashboard_port=dashboard_port, source=f"{where}, host")
+
+
+def _process_token(url: str) -> str | None:
+    """Return the token that Ray's own clients would use in this process, where the connection gives none.
+
+    The token file of this user's home is that of a cluster on this machine: it is sent nowhere else.
+    """
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "disabled":
+        return None
+    if token := os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        return token
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH", "").strip()
+    path = Path(named).expanduser() if named else Path.home() / ".ray" / "auth_token"
+    if not named and not is_loopback(url):
+        return None
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except OSError as error:
+        if named:
+            raise ConfigError(f"environment variable RAY_AUTH_TOKEN_PATH: {named} cannot be read: {error}") from error
+        return None
+
+
+def _extra(connection: Connection, where: str) -> dict[str, Any]:
+    text = connection.extra
+    if not text:
+        return {}
+    try:
+        extra = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{where}: extra is not JSON ({error})") from None
+    if not isinstance(extra, dict):
+        raise ConfigError(f"{where}: extra must be a JSON object with any of {', '.join(EXTRAS)}")
+    for key in extra:
+        if key not in EXTRAS:
+            near = difflib.get_close_matches(key, EXTRAS, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{where}: extra has the unknown key {key!r}; allowed: {', '.join(EXTRAS)}{hint}")
+    # The connection form sends empty fields as empty strings or null.
+    return {key: value for key, value in extra.items() if value not in (None, "")}
+
+
+def _port(value: Any, where: str) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, bool) and str(value).isascii() and str(value).isdigit() and 0 < int(value) < 65536:
+        return int(value)
+    raise ConfigError(f"{where}: extra dashboard_port is {value!r}, expected a port from 1 to 65535")
+
+
+def _boolean(value: Any, where: str) -> bool:
+    if value is None:
+        return True
+    if isinstance(value, bool):
+        return value
+    text = str(value).strip().lower()
+    if text in (*_TRUE, *_FALSE):
+        return text in _TRUE
+    raise ConfigError(f"{where}: extra verify_tls is {value!r}, expected true or false")
+
+
+def _text(value: Any, key: str, where: str) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise ConfigError(f"{where}: extra {key} is {value!r}, expected text")
+
+
+def _ca_file(value: Any, where: str) -> str | None:
+    path = _text(value, "ca_file", where)
+    if path is not None and not Path(path).is_file():
+        raise ConfigError(f"{where}: extra ca_file is {path!r}, which is not a file on this machine")
+    return path
+
+
+def _object(value: Any, key: str, where: str) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError as error:
+            # The text is left out of the message: it may hold a secret.
+            raise ConfigError(f"{where}: extra {key} is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where}: extra {key} must be a JSON object")
+    return value
+
+
+def _headers(value: Any, where: str) -> dict[str, str]:
+    headers = _object(value, "secret_headers", where) or {}
+    for name, content in headers.items():
+        if not isinstance(content, str) or not content.isascii() or not content.isprintable():
+            raise ConfigError(f"{where}: extra secret_headers: the value of {name!r} must be a line of ASCII text")
+        if not name or not all(character.isalnum() or character in "-_" for character in name):
+            raise ConfigError(f"{where}: extra secret_headers: {name!r} is not the name of a header")
+    return headers
