@@ -67,7 +67,7 @@ _counter = 0
 
 
 def node(ray_config: dict[str, Any]) -> tuple[float, float, dict[str, Any]]:
-    """Run a node on the embedded Ray without Airflow around it: the seconds of the search, of the whole process, the result."""
+    """Run a node on the embedded Ray without Airflow around it; return seconds of search, seconds of process, result."""
     from airflow_provider_raynode.catalog import Catalog
     from airflow_provider_raynode.launchers import JobState, launcher_for
     from airflow_provider_raynode.operators._function import stage_function
@@ -201,8 +201,10 @@ def bench_warm_cluster(repeat: int) -> None:
     temp = tempfile.mkdtemp(prefix="rb", dir="/tmp")
     ray = str(Path(sys.executable).parent / "ray")
     head = subprocess.Popen(
-        [ray, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}", "--num-cpus=2"]
-        + ["--disable-usage-stats", f"--temp-dir={temp}"],
+        [
+            *(ray, "start", "--head", "--block", f"--port={port}", f"--dashboard-port={dashboard}"),
+            *("--num-cpus=2", "--disable-usage-stats", f"--temp-dir={temp}"),
+        ],
         env=env,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -330,7 +332,10 @@ bench_parse()
     use(fan_in(tune(fan_out(make()))))
 """
     (HOME / "tune.yaml").write_text(json.dumps(config(8, 0)))
-    with_node = "\n    use(ray_node('node', python_callable=train, ray_config='tune.yaml', op_kwargs={'data': make()}).output)\n"
+    with_node = """
+    node = ray_node("node", python_callable=train, ray_config="tune.yaml", op_kwargs={"data": make()})
+    use(node.output)
+"""
     files = {"plain": HOME / "plain_dag.py", "node": HOME / "node_dag.py"}
     files["plain"].write_text(body.format(imports="", node=plain))
     files["node"].write_text(body.format(imports="from airflow_provider_raynode import ray_node", node=with_node))

@@ -12,7 +12,8 @@ import psutil
 import pytest
 from airflow.sdk import DAG, Param, dag, task, task_group
 
-from airflow_provider_raynode import RayNode, catalog, context, json as json_return, metric, pickled, ray_node, report
+from airflow_provider_raynode import RayNode, catalog, context, metric, pickled, ray_node, report
+from airflow_provider_raynode import json as json_return
 from airflow_provider_raynode.exceptions import BindingError, ConfigError
 
 pytestmark = [pytest.mark.ray, pytest.mark.airflow]
