@@ -21,6 +21,16 @@ _STOP_AGAIN_S = 5.0
 _SUBMIT_TRIES = 3
 
 
+class UnknownJobError(ClusterError):
+    """The cluster does not know a job."""
+
+    def __init__(self, submission_id: str, address: str) -> None:
+        super().__init__(
+            f"{address} does not know job {submission_id}: the cluster's head was restarted and has forgotten it, or "
+            "it was deleted there"
+        )
+
+
 @dataclass(frozen=True)
 class Submission:
     """A job to run.
@@ -107,7 +117,7 @@ class RayJobs:
             logs = self._http.get_json(f"/api/jobs/{job_id}/logs").get("logs")
         except ClusterRefusedError as error:
             if error.status == 404:
-                raise ClusterError(unknown_job(job_id, self._http.settings.address)) from error
+                raise UnknownJobError(job_id, self._http.settings.address) from error
             if "UnicodeDecodeError" not in error.text:
                 raise
             return self._raw_log(job_id)
@@ -129,8 +139,7 @@ class RayJobs:
             raise ClusterError(
                 f"{self._http.settings.address} has another job with the submission id {submission.submission_id}: it "
                 f"runs {details.get('entrypoint')!r}, not {submission.entrypoint!r}. Does another Airflow with the "
-                "same DAG and run use this cluster? Clear the node's fan-out task to submit under the next attempt's id, or "
-                "delete the job from the cluster"
+                "same DAG and run use this cluster? Delete the job from the cluster, or rename the DAG"
             )
         return True
 
@@ -176,19 +185,13 @@ def checked_id(submission_id: str) -> str:
     return submission_id
 
 
-def unknown_job(submission_id: str, address: str) -> str:
-    """Return the message for a job that a cluster does not know."""
-    return (
-        f"{address} does not know job {submission_id}: the cluster's head was restarted and has forgotten it, or it "
-        "was deleted there"
-    )
-
-
 def _status(details: Mapping[str, Any]) -> JobStatus:
     return JobStatus(JobState(details["status"]), details.get("message") or "")
 
 
 def _submit_error(job_id: str, error: ClusterRefusedError) -> ClusterError:
-    if error.status == 400:
+    if "No available agent" in error.text:
+        return ClusterUnreachableError(f"the cluster is starting and takes no job yet: {error}")
+    if error.status == 400 or "status code 400" in error.text:
         return ClusterError(f"Ray refuses job {job_id}: {error}. Check ray_cluster.runtime_env")
     return ClusterError(f"job {job_id} was not submitted: {error}")

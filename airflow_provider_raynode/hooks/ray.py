@@ -13,7 +13,7 @@ from airflow_provider_raynode.exceptions import ConfigError, RayNodeError
 from airflow_provider_raynode.hooks._address import LOCAL
 from airflow_provider_raynode.hooks._cluster import ClusterInfo, RayNodeInfo, read_cluster, version_problem
 from airflow_provider_raynode.hooks._http import ClusterRefusedError, ClusterUnreachableError, RayHttp
-from airflow_provider_raynode.hooks._jobs import RayJobs, Submission
+from airflow_provider_raynode.hooks._jobs import RayJobs, Submission, UnknownJobError
 from airflow_provider_raynode.hooks._settings import RaySettings, settings_of
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ __all__ = [
     "RayNodeInfo",
     "RaySettings",
     "Submission",
+    "UnknownJobError",
 ]
 
 
