@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from ipaddress import ip_address
 from urllib.parse import SplitResult, urlsplit
 
 from airflow_provider_raynode.exceptions import ConfigError
@@ -50,7 +51,10 @@ def jobs_api_url(address: str, *, dashboard_port: int | None = None, source: str
 def is_loopback(url: str) -> bool:
     """Return whether a base URL names this very machine by a loopback name."""
     host = urlsplit(url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _of_environment(dashboard_port: int | None) -> str:

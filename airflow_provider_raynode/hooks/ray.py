@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,9 @@ __all__ = [
     "Submission",
     "UnknownJobError",
 ]
+
+# For a connection, and for each part of an answer, when a user waits for the result.
+_TEST_TIMEOUTS_S = (3.0, 10.0)
 
 
 class RayHook(BaseHook):
@@ -122,8 +126,9 @@ class RayHook(BaseHook):
             settings = self.resolve()
             if settings.address == LOCAL:
                 return _test_embedded()
-            # Someone waits for this answer: no second tries, shorter waits.
-            http = RayHttp(settings, connect_timeout_s=3.0, read_timeout_s=10.0)
+            # Someone waits for this answer: no second tries.
+            connect, read = _TEST_TIMEOUTS_S
+            http = RayHttp(settings, connect_timeout_s=connect, read_timeout_s=read)
             try:
                 return _describe(read_cluster(http, retry=False), settings)
             finally:
@@ -141,6 +146,13 @@ class RayHook(BaseHook):
         try:
             return self.get_connection(self.ray_conn_id)
         except AirflowNotFoundException:
+            variable = f"AIRFLOW_CONN_{self.ray_conn_id.upper()}"
+            if os.environ.get(variable):
+                # Airflow takes a value that it cannot read for none at all; the text is left out, it holds a secret.
+                raise ConfigError(
+                    f"connection {self.ray_conn_id}: Airflow cannot read the environment variable {variable}; write "
+                    'ray://:TOKEN@host:8265, or JSON: {"conn_type": "ray", "host": "...", "password": "TOKEN"}'
+                ) from None
             if self.ray_conn_id == self.default_conn_name:
                 return None
             raise ConfigError(

@@ -191,4 +191,4 @@ def test_a_runtime_env_that_cannot_be_made_fails_the_job_with_the_reason(ray_con
     hook, name = RayHook(), unique("bad")
     hook.ensure_job(Submission(name, python("pass"), {"pip": ["x"], "conda": {"dependencies": ["pip"]}}))
     status = await_end(hook, name)
-    assert status.state is JobState.FAILED and "'pip' field and 'conda' field" in status.message
+    assert status.state is JobState.FAILED and "'conda' field of runtime_env cannot" in status.message
