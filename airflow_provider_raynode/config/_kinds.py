@@ -1,0 +1,84 @@
+"""Picking the class of a scheduler or a search algorithm by what stands behind `type:`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Union, get_args
+
+from pydantic import GetJsonSchemaHandler, ValidationError, WrapValidator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from airflow_provider_raynode.config._section import Problem, Section, as_validation_error, folded, one_of
+from airflow_provider_raynode.config._values import shown
+
+
+class Kind(Section):
+    """A section whose `type` names a class of Ray; the other keys are that class's arguments under Ray's names."""
+
+    short_names: ClassVar[tuple[str, ...]] = ()
+    """What else `type` may say: Ray's own short names, other names of the class; case, `_` and `-` do not matter."""
+
+    ray_class: ClassVar[str] = ""
+    """Module and name of Ray's class, as `module:Name`."""
+
+    type: str
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return all spellings of the type, Ray's class name first."""
+        return (cls.class_name(), *cls.short_names)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """Return the name of Ray's class."""
+        return str(get_args(cls.model_fields["type"].annotation)[0])
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        result = super().__get_pydantic_json_schema__(schema, handler)
+        properties = handler.resolve_ref_schema(result)["properties"]
+        properties["type"] = {"enum": list(cls.names()), "description": "Ray's class, or one of its short names"}
+        return result
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what goes to Ray's constructor, apart from metric, mode and the arguments that need Ray's objects."""
+        left_out = {"type", "metric", "mode"}
+        return {name: getattr(self, name) for name in type(self).model_fields if name not in left_out}
+
+
+def by_type(kinds: tuple[type[Kind], ...], what: str) -> WrapValidator:
+    """Return a validator that takes a name or a mapping with `type`, and gives the class that it names.
+
+    :param what: what a kind is, for the messages.
+    """
+    table = {folded(name): kind for kind in kinds for name in kind.names()}
+    spellings = [kind.class_name() for kind in kinds]
+    every = [name for kind in kinds for name in kind.names()]
+
+    def pick(value: Any, handler: Any) -> Kind:
+        if isinstance(value, kinds):
+            return value
+        if isinstance(value, str):
+            value = {"type": value}
+        if not isinstance(value, Mapping):
+            raise _error(what, ((), f"{shown(value)} is neither the name of a {what} nor a mapping with type"))
+        word = value.get("type")
+        if word is None:
+            raise _error(what, (("type",), f"is missing: which {what}; allowed: {', '.join(spellings)}"))
+        kind = table.get(folded(word)) if isinstance(word, str) else None
+        if kind is None:
+            raise _error(what, (("type",), _unknown(word, every, spellings)))
+        return kind.model_validate({**value, "type": kind.class_name()})
+
+    return WrapValidator(pick, json_schema_input_type=Union[(*kinds, Literal[tuple(every)])])
+
+
+def _unknown(word: Any, every: list[str], spellings: list[str]) -> str:
+    """Return the message for a word that is no type: the nearest of all spellings, but only class names as the list."""
+    head = one_of(word, every).partition(" allowed: ")[0]
+    return f"{head} allowed: {', '.join(spellings)}"
+
+
+def _error(what: str, problem: Problem) -> ValidationError:
+    return as_validation_error(what, [problem])

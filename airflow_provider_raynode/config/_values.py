@@ -1,0 +1,87 @@
+"""The plain values of a config: numbers, integers, switches and text, as YAML and templates write them."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field
+
+_NUMBER = re.compile(r"[-+]?(\d[\d_]*\.?[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?")
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+_SHOWN = 60
+
+
+def shown(value: Any) -> str:
+    """Return `value` as a message shows it: its repr, cut to 60 characters."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"
+
+
+def as_number(value: Any) -> Any:
+    """Return an int or float; a text such as `1e-4` (what a template renders, what YAML 1.1 reads) is a number too.
+
+    :raises ValueError: not a number, a boolean, NaN or infinite.
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"{value} is a boolean, not a number")
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        text = value.strip().replace("_", "")
+        value = int(text) if re.fullmatch(r"[-+]?\d+", text) else float(text)
+    if not isinstance(value, int | float):
+        raise ValueError(f"{shown(value)} is not a number")
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:
+        finite = False
+    if not finite:
+        raise ValueError(f"{shown(value)} is not a finite number")
+    return value
+
+
+def as_integer(value: Any) -> int:
+    """Return an int; an integral number such as `4e9` is one too.
+
+    :raises ValueError: not an integer, or a boolean.
+    """
+    if isinstance(value, bool):
+        raise ValueError(f"{value} is a boolean, not an integer")
+    try:
+        number = as_number(value)
+    except ValueError as error:
+        raise ValueError(str(error).replace("a number", "an integer")) from None
+    if isinstance(number, float):
+        if not number.is_integer():
+            raise ValueError(f"{shown(value)} is not an integer")
+        return int(number)
+    return int(number)
+
+
+def as_switch(value: Any) -> bool:
+    """Return a boolean; the words of YAML 1.1 (`yes`, `on`, …) are accepted where a switch is expected.
+
+    :raises ValueError: anything else.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in _WORDS:
+        return _WORDS[value.strip().lower()]
+    raise ValueError(f"{shown(value)} is neither true nor false")
+
+
+def _empty(value: Any) -> Any:
+    return {} if value is None else value
+
+
+Number = Annotated[float, BeforeValidator(as_number)]
+Integer = Annotated[int, BeforeValidator(as_integer)]
+Switch = Annotated[bool, BeforeValidator(as_switch)]
+Text = Annotated[str, Field(min_length=1)]
+PositiveNumber = Annotated[Number, Field(gt=0)]
+NonNegativeNumber = Annotated[Number, Field(ge=0)]
+PositiveInteger = Annotated[Integer, Field(ge=1)]
+NonNegativeInteger = Annotated[Integer, Field(ge=0)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+# A section whose key is there with nothing below it, which YAML reads as null.
+EmptyIsDefault = BeforeValidator(_empty)

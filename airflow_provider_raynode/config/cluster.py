@@ -1,0 +1,154 @@
+"""Where the node runs and on what: the sections `ray_cluster`, `default_resources` and `catalog`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from airflow_provider_raynode.config._section import Problem, Section, did_you_mean
+from airflow_provider_raynode.config._values import (
+    Integer,
+    NonNegativeNumber,
+    PositiveInteger,
+    PositiveNumber,
+    Switch,
+    Text,
+)
+
+_ADDRESS = re.compile(r"(https?|ray)://[^\s/@?#]+(/[^\s?#]*)?|[^\s/:@?#]+:\d+|auto|local")
+_ADDRESSES = "http(s)://host:8265, ray://host:10001, host:port, auto or local"
+
+
+def _environment_text(value: Any) -> str:
+    # The value stays out of the message: it may be a secret.
+    if not isinstance(value, str):
+        raise ValueError(f"the value is a {type(value).__name__}, not text: put it in quotes")
+    return value
+
+
+def _address(value: str) -> str:
+    if _ADDRESS.fullmatch(value.strip()):
+        return value.strip()
+    if "@" in value:
+        # The value stays out of the message: it may hold a password.
+        raise ValueError("holds a user or a password: put the token into the Airflow connection")
+    raise ValueError(
+        f"{value!r} is not an address of Ray{did_you_mean(value, ('auto', 'local'))} allowed: {_ADDRESSES}"
+    )
+
+
+# The hook, which resolves the address, checks it further.
+Address = Annotated[Text, AfterValidator(_address)]
+EnvironmentText = Annotated[str, BeforeValidator(_environment_text)]
+
+
+class Container(Section):
+    """A container image for the workers; needs podman on the cluster's nodes."""
+
+    image: Text = Field(description="the image, with registry and tag")
+    worker_path: Text | None = Field(default=None, description="path of Ray's default_worker.py in the image")
+    run_options: list[str] | None = Field(default=None, description="options of podman run")
+
+
+class RuntimeEnvConfig(Section):
+    """How Ray sets a runtime environment up."""
+
+    setup_timeout_seconds: Integer | None = Field(default=None, description="longest time for the set-up; -1: no limit")
+    eager_install: Switch | None = Field(default=None, description="whether to install when the job starts")
+    log_files: list[Text] | None = Field(default=None, description="where the set-up logs to")
+
+
+class RuntimeEnv(Section):
+    """Ray's runtime environment: what the job's processes need, under Ray's names."""
+
+    working_dir: Text | None = Field(default=None, description="a folder or zip of this machine, or a URI")
+    py_modules: list[Text] | None = Field(default=None, description="folders, wheels or URIs to put on the Python path")
+    py_executable: Text | None = Field(default=None, description="the Python to run, e.g. `uv run`")
+    excludes: list[Text] | None = Field(default=None, description="patterns left out of uploads")
+    pip: list[Text] | dict[str, Any] | Text | None = Field(
+        default=None, description="requirements, a requirements file, or Ray's mapping with packages"
+    )
+    uv: list[Text] | dict[str, Any] | Text | None = Field(default=None, description="as pip, installed by uv")
+    conda: dict[str, Any] | Text | None = Field(default=None, description="an environment, its name or its YAML file")
+    env_vars: dict[str, EnvironmentText] | None = Field(
+        default=None, description="environment variables; readable through Ray's API, so no secrets"
+    )
+    container: Container | None = Field(default=None, description="a container image with options")
+    image_uri: Text | None = Field(default=None, description="a container image")
+    config: RuntimeEnvConfig | None = Field(default=None, description="how the environment is set up")
+    worker_process_setup_hook: Text | None = Field(default=None, description="a function to call, as pkg.mod.fn")
+    java_jars: list[Text] | None = Field(default=None, description="jars for Java workers")
+    nsight: dict[str, str] | Text | None = Field(default=None, description="profiling by NVIDIA Nsight")
+    rocprof_sys: dict[str, Any] | Text | None = Field(default=None, description="profiling by ROCm Systems Profiler")
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what Ray refuses to have side by side."""
+        given = [name for name in type(self).model_fields if getattr(self, name) is not None]
+        images = [name for name in ("container", "image_uri") if name in given]
+        if len(images) == 2:
+            yield ("image_uri",), "cannot be beside container: name the image once"
+        if images:
+            for name in given:
+                if name not in ("container", "image_uri", "config", "env_vars"):
+                    yield (
+                        (name,),
+                        f"cannot be beside {images[0]}: Ray allows only config and env_vars there; put it in the image",
+                    )
+        installers = [name for name in ("pip", "uv", "conda") if name in given]
+        if len(installers) > 1:
+            yield (installers[1],), f"cannot be beside {installers[0]}: Ray takes one of pip, uv and conda"
+
+
+class RayCluster(Section):
+    """The cluster that the node runs on."""
+
+    address: Address | None = Field(
+        default=None,
+        description=f"{_ADDRESSES}; left out: the Airflow connection, and without one an embedded Ray on this machine",
+    )
+    runtime_env: RuntimeEnv | None = Field(default=None, description="what the job's processes need")
+
+
+class Resources(Section):
+    """What one trial needs; the search runs as many trials at a time as fit."""
+
+    num_cpus: PositiveNumber = Field(default=1.0, description="CPUs, fractions allowed; Tune needs more than 0")
+    num_gpus: NonNegativeNumber = Field(default=0.0, description="GPUs; a fraction shares one, above 1 only whole ones")
+    memory: PositiveInteger | None = Field(default=None, description="memory that Ray reserves, in bytes")
+    resources: dict[Text, PositiveNumber] = Field(
+        default_factory=dict, description="custom resources of the cluster, by name"
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a quantity that Ray refuses."""
+        if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
+            yield (
+                ("num_gpus",),
+                f"{self.num_gpus:g} is neither below 1 nor whole: Ray shares one GPU or gives whole ones",
+            )
+        own = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory", "object_store_memory": "memory"}
+        for name, amount in self.resources.items():
+            if name in own:
+                yield ("resources", name), f"is Ray's own resource: say it in default_resources.{own[name]}"
+            elif amount > 1 and amount != int(amount):
+                yield ("resources", name), f"{amount:g} is neither below 1 nor whole, as Ray needs it"
+
+
+class CatalogSection(Section):
+    """Where the node's inputs and outputs are kept."""
+
+    uri: Text | None = Field(
+        default=None,
+        description="absolute path or URI (s3://, gs://) of the catalog; left out: the connection's, then the default",
+    )
+    shared: Switch = Field(
+        default=False, description="whether the folder of a file catalog is mounted on every node of the cluster"
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a path that another machine would read otherwise."""
+        if self.uri is not None and "://" not in self.uri and not self.uri.startswith("/"):
+            yield ("uri",), f"{self.uri!r} is neither an absolute path (/…) nor a URI (s3://bucket/prefix)"

@@ -1,0 +1,147 @@
+"""RayConfig: the whole config file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from airflow_provider_raynode.config._section import Problem, Section, as_validation_error, path_of, problems_of
+from airflow_provider_raynode.config._values import EmptyIsDefault
+from airflow_provider_raynode.config._yaml import plain, read_yaml
+from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources
+from airflow_provider_raynode.config.libraries import MissingLibrary, missing_libraries
+from airflow_provider_raynode.config.train import RayTrain
+from airflow_provider_raynode.config.tune import RayTune
+from airflow_provider_raynode.exceptions import ConfigError
+
+
+class RayConfig(Section):
+    """What a Ray node runs, and on what: the YAML file as a model.
+
+    Example::
+
+        config = RayConfig.from_file("configs/ray_tune.yaml")
+        config.ray_tune.metric      # 'accuracy', wherever the file says it
+        config.search_space         # {'learning_rate': {'type': 'loguniform', 'low': 0.0001, 'high': 0.1}}
+    """
+
+    ray_cluster: Annotated[RayCluster, EmptyIsDefault] = Field(
+        default_factory=RayCluster, description="the cluster that the node runs on"
+    )
+    ray_tune: RayTune | None = Field(default=None, description="the search")
+    ray_train: RayTrain | None = Field(
+        default=None, description="a distributed training; checked only, this version runs searches"
+    )
+    default_resources: Annotated[Resources, EmptyIsDefault] = Field(
+        default_factory=Resources, description="what one trial needs"
+    )
+    catalog: Annotated[CatalogSection, EmptyIsDefault] = Field(
+        default_factory=CatalogSection, description="where inputs and outputs are kept"
+    )
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _plain_data(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        found: list[Problem] = []
+        if isinstance(data, Mapping):
+            data = {
+                key: each if isinstance(each, Section) else plain(each, (str(key),), found)
+                for key, each in data.items()
+            }
+        try:
+            config = handler(data)
+        except ValidationError as error:
+            seen = {loc for loc, _ in found}
+            found += [problem for problem in problems_of(error) if problem[0] not in seen]
+        else:
+            if not found:
+                return config
+        raise as_validation_error(cls.__name__, found)
+
+    @classmethod
+    def from_file(cls, path: str | PathLike[str]) -> Self:
+        """Read a YAML file.
+
+        :raises ConfigError: one line per problem: the file, the key's path, the value, what is allowed.
+        """
+        file = Path(path)
+        return cls._loaded(read_yaml(file), str(file))
+
+    @classmethod
+    def load(cls, obj: Self | Mapping[str, Any] | str | PathLike[str], *, source: str = "ray_config") -> Self:
+        """Return the config that `obj` is, or that the file at the path `obj` holds.
+
+        :param source: what stands in front of each line of the message where `obj` is no path.
+        :raises ConfigError: see `from_file`; an object of another type is refused as well.
+        """
+        if isinstance(obj, cls):
+            obj.check_for_this_python(source)
+            return obj
+        if isinstance(obj, Mapping):
+            return cls._loaded(obj, source)
+        if isinstance(obj, str | PathLike):
+            return cls.from_file(obj)
+        raise ConfigError(f"{source}: {type(obj).__name__} is not a path, a dict or a RayConfig")
+
+    @classmethod
+    def _loaded(cls, data: Mapping[Any, Any], source: str) -> Self:
+        try:
+            config = cls.model_validate(data)
+        except ValidationError as error:
+            lines = (f"{source}: {_line(problem)}" for problem in problems_of(error))
+            raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+        config.check_for_this_python(source)
+        return config
+
+    def check_for_this_python(self, source: str) -> None:
+        """Check the libraries where, as far as the file says, the search runs on this machine.
+
+        :raises ConfigError: see `check_libraries`.
+        """
+        if self.cluster_address in (None, "local"):
+            self.check_libraries(source)
+
+    def missing_libraries(self) -> list[MissingLibrary]:
+        """Return what the search needs and this Python cannot import; nothing is imported."""
+        return [] if self.ray_tune is None else missing_libraries(self.ray_tune)
+
+    def check_libraries(self, source: str = "ray_config") -> None:
+        """Check that this Python has what the search needs.
+
+        :param source: what stands in front of each line of the message.
+        :raises ConfigError: a library is missing, with the command that installs it.
+        """
+        missing = self.missing_libraries()
+        if missing:
+            elsewhere = (
+                " (or name the cluster that has it in ray_cluster.address)" if self.cluster_address is None else ""
+            )
+            raise ConfigError("\n".join(f"{source}: {each}{elsewhere}" for each in missing))
+
+    @property
+    def cluster_address(self) -> str | None:
+        """Address of the cluster as the file says it; None leaves it to the Airflow connection."""
+        return self.ray_cluster.address
+
+    @property
+    def container_image(self) -> str | None:
+        """The image that the job's processes run in, or None."""
+        environment = self.ray_cluster.runtime_env
+        if environment is None:
+            return None
+        return environment.container.image if environment.container else environment.image_uri
+
+    @property
+    def search_space(self) -> dict[str, Any]:
+        """The search space as plain JSON: a domain's mapping, a constant or a nested mapping per argument."""
+        return {} if self.ray_tune is None else self.ray_tune.sampled_space
+
+
+def _line(problem: Problem) -> str:
+    loc, message = problem
+    path = path_of(loc)
+    return f"{path}: {message}" if path else message

@@ -1,0 +1,212 @@
+"""The section `ray_tune`: the search."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from airflow_provider_raynode.config._rules import combination_problems
+from airflow_provider_raynode.config._section import Problem, Section, folded
+from airflow_provider_raynode.config._values import (
+    EmptyIsDefault,
+    Integer,
+    NonNegativeInteger,
+    Number,
+    PositiveInteger,
+    PositiveNumber,
+    Switch,
+    Text,
+)
+from airflow_provider_raynode.config.domains import domain_name
+from airflow_provider_raynode.config.schedulers import AnyScheduler, ResourceChangingScheduler
+from airflow_provider_raynode.config.search_space import SearchSpaceSchema, with_mutations
+from airflow_provider_raynode.config.searchers import AnySearcher
+
+DEFAULT_NUM_SAMPLES = 10
+_PARTS = ("search_algorithm", "scheduler")
+
+
+class Failure(Section):
+    """What happens when a trial fails: Ray's FailureConfig."""
+
+    max_failures: Annotated[Integer, Field(ge=-1)] = Field(
+        default=0, description="times that a trial is tried again from its last checkpoint; -1: without end"
+    )
+    fail_fast: Switch | Literal["raise"] = Field(
+        default=False, description="whether the first failure ends the search; `raise`: with the trial's own error"
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what contradicts itself."""
+        if self.fail_fast and self.max_failures != 0:
+            yield ("max_failures",), f"{self.max_failures} contradicts fail_fast: leave one of them out"
+
+
+class Checkpoint(Section):
+    """Which checkpoints of a trial are kept: Ray's CheckpointConfig."""
+
+    not_in_yaml: ClassVar[Mapping[str, str]] = {
+        "checkpoint_frequency": "a function reports its checkpoints itself: report(metrics, checkpoint=…)",
+        "checkpoint_at_end": "a function reports its checkpoints itself: report(metrics, checkpoint=…)",
+    }
+
+    num_to_keep: PositiveInteger | None = Field(default=None, description="checkpoints kept per trial; left out: all")
+    checkpoint_score_attribute: Text | None = Field(
+        default=None, description="metric that says which checkpoints are best; left out: the latest"
+    )
+    checkpoint_score_order: Literal["max", "min"] = Field(default="max", description="which end of it is best")
+
+
+class RayTune(Section):
+    """The search: what varies, what is compared, how long, how."""
+
+    search_space: Annotated[dict[str, Any], SearchSpaceSchema()] = Field(
+        default_factory=dict,
+        description="a domain, a constant or a nested mapping per name; each name is an argument of the function",
+    )
+    metric: Text | None = Field(
+        default=None, description="the returned or reported value that is compared; required, here or in a part below"
+    )
+    mode: Literal["min", "max"] | None = Field(
+        default=None, description="whether the least or the greatest value is best; required, here or in a part below"
+    )
+    num_samples: Integer = Field(
+        default=DEFAULT_NUM_SAMPLES,
+        description="number of trials, or of repetitions of the grid; left out: 10, and 1 where the space has a "
+        "grid or nothing that varies; -1: as many as time_budget_s allows",
+    )
+    max_concurrent_trials: PositiveInteger | None = Field(
+        default=None, description="most trials at a time; left out: as many as the resources allow"
+    )
+    time_budget_s: PositiveNumber | None = Field(default=None, description="seconds after which the search ends")
+    stop: dict[Text, Number] | None = Field(
+        default=None,
+        description="a trial ends when the reported value reaches the bound, e.g. {training_iteration: 20}",
+    )
+    seed: Annotated[NonNegativeInteger, Field(lt=2**32)] | None = Field(
+        default=None, description="seed of the search, for runs that propose the same trials"
+    )
+    scheduler: AnyScheduler | None = Field(
+        default=None, description="stops or changes trials while they run; left out: FIFOScheduler"
+    )
+    search_algorithm: AnySearcher | None = Field(
+        default=None, description="proposes the trials; left out: BasicVariantGenerator"
+    )
+    failure: Annotated[Failure, EmptyIsDefault] = Field(
+        default_factory=Failure, description="what happens when a trial fails"
+    )
+    checkpoint: Annotated[Checkpoint, EmptyIsDefault] = Field(
+        default_factory=Checkpoint, description="which checkpoints of a trial are kept"
+    )
+    reuse_actors: Switch = Field(
+        default=True,
+        description="whether a process runs one trial after the other: far faster for short trials, but they "
+        "share the process's globals; left out with ResourceChangingScheduler: false",
+    )
+    logger_callbacks: Switch = Field(
+        default=False, description="whether Ray writes its CSV, JSON and TensorBoard logs per trial"
+    )
+    keep_outputs: Literal["best", "all"] = Field(
+        default="best", description="whose outputs are kept: those of the best trial, or of all"
+    )
+    scope: Literal["last", "all", "avg", "last-5-avg", "last-10-avg"] = Field(
+        default="last",
+        description="by which of its reports a trial is compared: the last, the best (all), or an average, as in Ray's "
+        "get_best_result",
+    )
+
+    @classmethod
+    def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Fill in metric and mode from the parts, and the defaults that depend on other values."""
+        data = dict(data)
+        for name in ("metric", "mode"):
+            if data.get(name) is None:
+                given = (part.get(name) for part in _parts(data))
+                data[name] = next((value for value in given if isinstance(value, str)), None)
+            if data[name] is None:
+                del data[name]
+        if data.get("num_samples") is None:
+            data["num_samples"] = 1 if _one_sample(data) else DEFAULT_NUM_SAMPLES
+        if data.get("reuse_actors") is None:
+            data["reuse_actors"] = not _is_resource_changing(data.get("scheduler"))
+        return data
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what does not fit together."""
+        yield from self._metric_problems()
+        if self.num_samples < -1 or self.num_samples == 0:
+            yield ("num_samples",), f"{self.num_samples} is not allowed: 1 or more, or -1 with time_budget_s"
+        if self.num_samples == -1 and self.time_budget_s is None:
+            yield (
+                ("num_samples",),
+                "-1 (without end) needs time_budget_s, or the search never ends (stop ends one trial)",
+            )
+        yield from combination_problems(self)
+
+    def _metric_problems(self) -> Iterator[Problem]:
+        what = {
+            "metric": "the name of the returned or reported value to compare, e.g. metric: accuracy",
+            "mode": "max or min, whichever of the metric is best",
+        }
+        for name, remedy in what.items():
+            value = getattr(self, name)
+            if value is None:
+                yield (name,), f"is missing: {remedy} (here, in search_algorithm or in scheduler)"
+            for part in _PARTS:
+                own = getattr(getattr(self, part), name, None)
+                if own is not None and own != value:
+                    yield (
+                        (part, name),
+                        f"{own!r} contradicts {value!r} in another place: say it once, in ray_tune.{name}",
+                    )
+
+    @property
+    def sampled_space(self) -> dict[str, Any]:
+        """The search space and the hyperparameters that only the scheduler's mutations name: a trial's whole config."""
+        return with_mutations(self.search_space, self.scheduler)
+
+
+def _parts(data: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    for name in _PARTS:
+        part = data.get(name)
+        if isinstance(part, Mapping):
+            yield part
+        elif isinstance(part, Section):
+            yield part.model_dump()
+        base = part.get("base_scheduler") if isinstance(part, Mapping) else None
+        if isinstance(base, Mapping):
+            yield base
+
+
+def _kind(part: Any) -> str:
+    word = part.get("type") if isinstance(part, Mapping) else getattr(part, "type", part)
+    return folded(word) if isinstance(word, str) else ""
+
+
+def _is_resource_changing(scheduler: Any) -> bool:
+    return _kind(scheduler) in {folded(name) for name in ResourceChangingScheduler.names()}
+
+
+def _one_sample(data: Mapping[str, Any]) -> bool:
+    """Whether one sample is what the author means: a grid, nothing that varies, or PBT's replay of one trial."""
+    scheduler = _kind(data.get("scheduler"))
+    if scheduler in ("pbtreplay", "populationbasedtrainingreplay"):
+        return True
+    varies = scheduler in ("pbt", "populationbasedtraining", "pb2")
+    names = set(_domain_names(data.get("search_space")))
+    return "grid_search" in names or not (varies or names)
+
+
+def _domain_names(space: Any) -> Iterator[str]:
+    if not isinstance(space, Mapping):
+        return
+    word = space.get("type")
+    name = domain_name(word) if isinstance(word, str) else None
+    if name is not None:
+        if name != "constant":
+            yield name
+        return
+    for value in space.values():
+        yield from _domain_names(value)

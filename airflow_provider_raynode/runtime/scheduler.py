@@ -1,0 +1,66 @@
+"""The scheduler as Ray Tune takes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers.resource_changing_scheduler import DistributeResources, DistributeResourcesToTopJob
+
+from airflow_provider_raynode.config import RayConfig
+from airflow_provider_raynode.config.domains import DOMAINS
+from airflow_provider_raynode.config.schedulers import (
+    PopulationBasedTraining,
+    ResourceAllocation,
+    ResourceChangingScheduler,
+    Scheduler,
+)
+from airflow_provider_raynode.runtime._ray_class import ray_class, seed_globals
+from airflow_provider_raynode.runtime.space import build_space
+
+_ALLOCATIONS = {
+    "DistributeResources": DistributeResources,
+    "DistributeResourcesToTopJob": DistributeResourcesToTopJob,
+}
+
+
+def build_scheduler(config: RayConfig) -> TrialScheduler | None:
+    """Return the scheduler of the search, or None where the config names none.
+
+    Metric and mode are not in it: Ray hands on those of the `TuneConfig`, and refuses both. Where the scheduler draws
+    from Python's or numpy's global generators, `ray_tune.seed` seeds these in this process.
+    """
+    tune = config.ray_tune
+    if tune is None or tune.scheduler is None:
+        return None
+    seed_globals(tune.seed)
+    return _build(tune.scheduler)
+
+
+def _build(scheduler: Scheduler) -> TrialScheduler:
+    arguments = scheduler.arguments()
+    if isinstance(scheduler, PopulationBasedTraining):
+        arguments["hyperparam_mutations"] = _mutations(scheduler.hyperparam_mutations)
+    if isinstance(scheduler, ResourceChangingScheduler):
+        base = scheduler.base_scheduler
+        arguments["base_scheduler"] = None if base is None else _build(base)
+        arguments["resources_allocation_function"] = _allocation(scheduler.resources_allocation_function)
+    built: TrialScheduler = ray_class(scheduler)(**arguments)
+    return built
+
+
+def _mutations(mutations: dict[str, Any]) -> dict[str, Any]:
+    """Return the mutations as Ray takes them: a choice as a list, since Ray would multiply its value by a factor."""
+    result: dict[str, Any] = {}
+    for name, value in mutations.items():
+        if isinstance(value, dict) and value.get("type") == "choice":
+            value = value["choices"]
+        elif isinstance(value, dict) and value.get("type") not in DOMAINS:
+            result[name] = _mutations(value)
+            continue
+        result[name] = build_space({name: value})[name]
+    return result
+
+
+def _allocation(allocation: ResourceAllocation) -> DistributeResources:
+    return _ALLOCATIONS[allocation.type](**allocation.model_dump(exclude={"type"}))

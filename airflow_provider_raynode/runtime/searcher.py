@@ -1,0 +1,75 @@
+"""The search algorithm as Ray Tune takes it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ray.tune.search import SearchAlgorithm, Searcher
+from ray.tune.utils import flatten_dict
+
+from airflow_provider_raynode.config import RayConfig
+from airflow_provider_raynode.config.searchers import (
+    BasicVariantGenerator,
+    HyperOptSearch,
+    NevergradSearch,
+)
+from airflow_provider_raynode.config.searchers import Searcher as SearcherConfig
+from airflow_provider_raynode.config.tune import RayTune
+from airflow_provider_raynode.exceptions import ConfigError
+from airflow_provider_raynode.runtime._ray_class import ray_class, seed_globals
+
+_NESTED_POINTS = (BasicVariantGenerator, HyperOptSearch)
+
+
+def build_searcher(config: RayConfig) -> Searcher | SearchAlgorithm | None:
+    """Return the search algorithm of the search; None where the config has no search.
+
+    Metric, mode and the search space are not in it: Ray hands on those of the `Tuner`. `max_concurrent_trials` is in it
+    only where Ray would ignore that of the `TuneConfig` (random and grid search). `ray_tune.seed` seeds it; where it
+    takes no seed, Python's and numpy's global generators of this process are seeded.
+
+    :raises ConfigError: its library is not installed, or has no such optimizer.
+    """
+    tune = config.ray_tune
+    if tune is None:
+        return None
+    config.check_libraries()
+    searcher = tune.search_algorithm or BasicVariantGenerator(type="BasicVariantGenerator")
+    seed_globals(tune.seed)
+    # What is None is left to Ray's own default.
+    arguments = {name: value for name, value in searcher.arguments().items() if value is not None}
+    if searcher.points_to_evaluate is not None:
+        arguments["points_to_evaluate"] = _points(searcher, searcher.points_to_evaluate)
+    if searcher.seed_argument is not None and tune.seed is not None:
+        arguments.setdefault(searcher.seed_argument, tune.seed)
+    if isinstance(searcher, BasicVariantGenerator):
+        arguments["max_concurrent"] = _concurrency(tune, searcher)
+    if isinstance(searcher, NevergradSearch):
+        arguments["optimizer"] = _nevergrad_optimizer(searcher.optimizer)
+    built: Searcher | SearchAlgorithm = ray_class(searcher)(**arguments)
+    return built
+
+
+def _points(searcher: SearcherConfig, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the first points with nested hyperparameters as the algorithm names them."""
+    if isinstance(searcher, _NESTED_POINTS):
+        return points
+    return [flatten_dict(point, delimiter="/") for point in points]
+
+
+def _concurrency(tune: RayTune, searcher: BasicVariantGenerator) -> int:
+    limits = [limit for limit in (searcher.max_concurrent, tune.max_concurrent_trials) if limit]
+    return min(limits, default=0)
+
+
+def _nevergrad_optimizer(name: str) -> Any:
+    from nevergrad.optimization import registry  # type: ignore[import-untyped,unused-ignore]
+
+    from airflow_provider_raynode.config._section import one_of
+
+    if name not in registry:
+        near = one_of(name, sorted(registry)).partition(" allowed: ")[0]
+        raise ConfigError(
+            f"ray_tune.search_algorithm.optimizer: {near} allowed: the {len(registry)} names of Nevergrad's registry"
+        )
+    return registry[name]
