@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 import uuid
+from pathlib import Path
 
 import pytest
+from certificates import self_signed
 from cluster_jobs import await_end, python
 from ray_head import RayHead
+from tls_front import tls_front
 
 from airflow_provider_raynode.hooks.ray import RayHook, Submission
 from airflow_provider_raynode.launchers import JobState, LogChunk, launcher_for
@@ -156,3 +160,23 @@ def test_a_forgotten_job_is_lost(ray_connection: RayHead) -> None:
         assert status.message.startswith("lost: ") and "head was restarted" in status.message
         assert launcher.read_log(job, 17, final=True) == LogChunk("", 17)
         assert launcher.stop(job).message.startswith("lost: ")
+
+
+def test_through_tls(ray_head: RayHead, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """HTTP and the log's WebSocket over TLS, with the authority that the connection names and not without."""
+    certificate = self_signed(tmp_path)
+    host, _, port = ray_head.address.removeprefix("http://").partition(":")
+    with tls_front((host, int(port)), certificate) as url:
+        fields = {"conn_type": "ray", "host": url, "password": ray_head.token}
+        monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", json.dumps(fields))
+        ok, message = RayHook().test_connection()
+        assert not ok and "certificate cannot be verified" in message
+        fields["extra"] = {"ca_file": str(certificate)}
+        monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", json.dumps(fields))
+        job, hook = job_ref(ray_head, "tls"), RayHook()
+        code = "import time\nfor i in range(12):\n    print('secure', i, flush=True)\n    time.sleep(0.5)"
+        hook.ensure_job(Submission(job.submission_id, python(code)))
+        with JobsApiLauncher(RayHook()) as launcher:
+            text, chunks = read_to_end(launcher, job)
+        assert text == hook.job_log(job.submission_id) and text.count("secure") == 12
+        assert "secure" in "".join(chunk.text for chunk in chunks[:-1]), "the log is followed over TLS"

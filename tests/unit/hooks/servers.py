@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import ssl
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,13 +80,3 @@ def serving(answer: Callable[..., Answer], certificate: Path | None = None) -> I
     finally:
         server.shutdown()
         server.server_close()
-
-
-def self_signed(folder: Path) -> Path:
-    """A key and a certificate for localhost that signs itself, in one PEM file."""
-    key, certificate = folder / "key.pem", folder / "server.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
-    subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
-    certificate.write_bytes(key.read_bytes() + certificate.read_bytes())
-    return certificate

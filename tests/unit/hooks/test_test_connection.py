@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import Answer, as_json, dashboard, node, self_signed, serving, text
+from certificates import self_signed
+from servers import Answer, as_json, dashboard, node, serving, text
 
 from airflow_provider_raynode.exceptions import ClusterError
 from airflow_provider_raynode.hooks.ray import ClusterUnreachableError, RayHook
