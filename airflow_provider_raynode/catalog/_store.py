@@ -145,7 +145,7 @@ class Catalog:
         if serializer.runs_code and not self._trusts(uri):
             raise CatalogError(
                 f"{uri} is a {serializer.kind} object outside the catalog {self.uri}: loading it could run "
-                "foreign code. If you trust that storage, add its root to [raynode] trusted_catalogs, or use it as the catalog"
+                "foreign code. If you trust that storage, add its root to [raynode] trusted_catalogs"
             )
         data = self._read(uri)
         if len(data) != checked["size"] or hashlib.sha256(data).hexdigest() != checked["sha256"]:

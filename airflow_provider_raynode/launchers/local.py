@@ -1,0 +1,170 @@
+"""The embedded default: the driver as a child process with a Ray of its own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+import airflow_provider_raynode
+from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.exceptions import CatalogError, ClusterError
+from airflow_provider_raynode.launchers._base import JobState, JobStatus, Launcher, LogChunk
+from airflow_provider_raynode.spec import JobRef
+
+log = logging.getLogger(__name__)
+
+# What would lead the child to a Ray or a token that is not its own.
+_FOREIGN = (
+    "RAY_ADDRESS",
+    "RAY_API_SERVER_ADDRESS",
+    "RAY_AUTH_TOKEN_PATH",
+    "RAY_JOB_CONFIG_JSON_ENV_VAR",
+    "RAY_NAMESPACE",
+)
+
+
+class LocalLauncher(Launcher):
+    """Runs the driver as a child of this process, in a session and process group of its own.
+
+    The child ends with this process: by `stop` or `close`, or, when this process is killed, by itself within seconds.
+    Whatever ends it, no process of its Ray is left: they are in its group, and are found by pid where not.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folder: Path | None = None
+        self._family: dict[int, psutil.Process] = {}
+        self._job: JobRef | None = None
+
+    def ensure(self, job: JobRef) -> bool:
+        """Start the driver; an attempt runs once in a launcher's life.
+
+        :raises ClusterError: the child cannot be started.
+        """
+        if self._process is not None:
+            return False
+        self._job = job
+        self._folder = Path(tempfile.mkdtemp(prefix="rn", dir="/tmp"))
+        command = [sys.executable, "-u", "-m", "airflow_provider_raynode.runtime", "--local"]
+        command += ["--parent", str(os.getpid()), "--spec", job.spec_uri, "--sha256", job.spec_sha256]
+        try:
+            with self._log_file.open("wb") as output:
+                self._process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment(),
+                    cwd=self._folder,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise ClusterError(f"the driver cannot be started: {error}") from error
+        return True
+
+    def status(self, job: JobRef) -> JobStatus:
+        """Return the child's state; an ended child's Ray is gone when this returns."""
+        if self._process is None:
+            return JobStatus(JobState.PENDING)
+        code = self._process.poll()
+        if code is None:
+            self._remember_family()
+            return JobStatus(JobState.RUNNING)
+        self._sweep()
+        if code == 0:
+            return JobStatus(JobState.SUCCEEDED)
+        if code < 0:
+            name = signal.Signals(-code).name
+            return JobStatus(JobState.FAILED, f"the driver was killed by {name}; was this machine out of memory?")
+        return JobStatus(JobState.FAILED, f"the driver ended with exit code {code}")
+
+    def read_log(self, job: JobRef, offset: int, *, final: bool = False) -> LogChunk:
+        """Return the whole lines after `offset`."""
+        if self._folder is None or not self._log_file.exists():
+            return LogChunk("", offset)
+        with self._log_file.open("rb") as file:
+            file.seek(offset)
+            data = file.read()
+        if not final:
+            data = data[: data.rfind(b"\n") + 1]
+        return LogChunk(data.decode("utf-8", "replace"), offset + len(data))
+
+    def stop(self, job: JobRef, *, timeout_s: float = 10.0) -> JobStatus:
+        """Ask the driver to end, then kill what is left of it and its Ray."""
+        process = self._process
+        if process is None or process.poll() is not None:
+            return self.status(job)
+        self._remember_family()
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=max(timeout_s * 0.6, 0.5))
+        self._remember_family()
+        self._sweep()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=max(timeout_s * 0.4, 0.5))
+        return JobStatus(JobState.STOPPED, "stopped by Airflow")
+
+    def close(self) -> None:
+        """End a child that still runs, keep its log in the catalog, and remove its folder."""
+        if self._job is not None and self._process is not None and self._process.poll() is None:
+            self.stop(self._job)
+        if self._folder is None:
+            return
+        self._keep_log()
+        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder = None
+
+    @property
+    def _log_file(self) -> Path:
+        assert self._folder is not None
+        return self._folder / "driver.log"
+
+    def _environment(self) -> dict[str, str]:
+        env = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+        package = Path(airflow_provider_raynode.__file__).resolve().parent.parent
+        paths = [str(package), *(entry for entry in sys.path if entry and Path(entry).is_dir())]
+        env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+        env["PYTHONUNBUFFERED"] = "1"
+        # A token of its own: no other user of this machine can use this Ray.
+        env["RAY_AUTH_MODE"] = "token"
+        env["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+        env["RAYNODE_TEMP_DIR"] = str(self._folder)
+        return env
+
+    def _remember_family(self) -> None:
+        """Note the child's descendants by pid and start time, for when it is gone and its orphans have no parent."""
+        assert self._process is not None
+        with suppress(psutil.Error):
+            for process in psutil.Process(self._process.pid).children(recursive=True):
+                self._family.setdefault(process.pid, process)
+
+    def _sweep(self) -> None:
+        """Kill what is left of the child's process group and of its descendants."""
+        assert self._process is not None
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        left = [process for process in self._family.values() if process.is_running()]
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=3)
+        self._family.clear()
+
+    def _keep_log(self) -> None:
+        if self._job is None or not self._log_file.exists():
+            return
+        try:
+            catalog = Catalog(self._job.catalog_uri)
+            catalog.write_bytes(f"{self._job.attempt_prefix}/driver.log", self._log_file.read_bytes())
+        except CatalogError as error:
+            log.warning("The driver's log could not be kept: %s", error)

@@ -1,0 +1,229 @@
+"""From Tune's results to the node's: the best trial, its outputs, the trials table, the failure."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ray.tune import ResultGrid
+from ray.tune.experiment import Trial
+
+from airflow_provider_raynode.catalog import Catalog, CatalogRef
+from airflow_provider_raynode.exceptions import CatalogError, NodeFailedError, SpecError
+from airflow_provider_raynode.runtime.observer import Scores, metrics_of, outputs_in
+from airflow_provider_raynode.runtime.outputs import sanitised
+from airflow_provider_raynode.runtime.trial import OBJECT_FILE
+from airflow_provider_raynode.runtime.worker import failure_uri
+from airflow_provider_raynode.spec import Best, NodeFailure, NodeSpec, digest
+
+log = logging.getLogger(__name__)
+
+
+class SearchFailedError(NodeFailedError):
+    """The search has no result; `failure` says why."""
+
+    def __init__(self, failure: NodeFailure, found: Collected) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.found = found
+
+
+@dataclass
+class Collected:
+    """What a search left."""
+
+    best: Best | None = None
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    trials: dict[str, Any] | None = None
+    trial_states: dict[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+def collect(spec: NodeSpec, grid: ResultGrid, scores: Scores, attempt: Catalog) -> Collected:
+    """Choose the best trial, write the trials table, keep the best outputs and remove what is not to be kept.
+
+    :param attempt: the catalog at the attempt's folder.
+    :raises SearchFailedError: no trial ended with a finite metric, or the best one lacks a declared output.
+    """
+    search = spec.config.ray_tune
+    assert search is not None
+    trials: list[Trial] = list(grid._experiment_analysis.trials)
+    failures = {trial.trial_id: _failure(trial, attempt) for trial in trials if trial.status == Trial.ERROR}
+    found = Collected(
+        trials=dict(_table(trials, failures, attempt)),
+        trial_states=dict(Counter(trial.status for trial in trials)),
+    )
+    found.warnings = tuple(_warnings(trials, failures, scores))
+    finished = [trial.trial_id for trial in trials if trial.status == Trial.TERMINATED]
+    best_id = scores.best(finished) if finished else None
+    if best_id is None:
+        raise SearchFailedError(_no_result(trials, failures, scores), found)
+    index = next(number for number, trial in enumerate(trials) if trial.trial_id == best_id)
+    best = trials[index]
+    report = scores.result(best_id)
+    found.best = Best(
+        trial_id=best_id, config=sanitised(report.get("config") or best.config), metrics=metrics_of(report)
+    )
+    found.outputs = outputs_in(best.last_result or {})
+    if "checkpoint" not in found.outputs:
+        checkpoint = _checkpoint(grid, index, spec, attempt)
+        if checkpoint is not None:
+            found.outputs["checkpoint"] = dict(checkpoint)
+    missing = [each.name for each in spec.returns if each.name not in found.outputs and each.name not in report]
+    if missing:
+        raise SearchFailedError(_stopped_early(best, missing), found)
+    if search.keep_outputs == "best":
+        _remove_the_rest(best_id, trials, spec, attempt, experiment=not search.logger_callbacks)
+    return found
+
+
+def _failure(trial: Trial, attempt: Catalog) -> NodeFailure:
+    """Return a trial's error: as the worker wrote it, or, where the worker itself died, as Ray tells it."""
+    try:
+        return NodeFailure.from_bytes(attempt.read_bytes(failure_uri(attempt, trial.trial_id)))
+    except (CatalogError, SpecError):
+        error = trial.get_error()
+        text = str(error) if error is not None else "Ray gave no reason"
+        last = [line for line in text.splitlines() if line.strip()][-1:]
+        return NodeFailure(
+            type=type(error).__name__ if error is not None else "TrialError",
+            message="".join(last).strip()[:1000] or "Ray gave no reason",
+            traceback=text,
+            trial_id=trial.trial_id,
+        )
+
+
+def _no_result(trials: Sequence[Trial], failures: Mapping[str, NodeFailure], scores: Scores) -> NodeFailure:
+    if not trials or all(not trial.last_result and trial.trial_id not in failures for trial in trials):
+        return NodeFailure(
+            type="NoTrialRan",
+            message="no trial ran to a first report: the time budget (ray_tune.time_budget_s) was over before, or the "
+            "search algorithm proposed none",
+        )
+    if failures:
+        first = next(iter(failures.values()))
+        count = "every trial" if len(failures) == len(trials) else f"{len(failures)} of {len(trials)} trials"
+        rest = "" if len(failures) == len(trials) else f", and no other has a finite {scores.metric!r}"
+        return NodeFailure(
+            type=first.type,
+            message=f"{count} failed{rest}; the first, {first.trial_id}: {first.message}",
+            traceback=first.traceback,
+            trial_id=first.trial_id,
+        )
+    return NodeFailure(
+        type="NoFiniteMetric",
+        message=f"no trial has a finite {scores.metric!r}: all {len(trials)} trials reported NaN or infinity "
+        f"(scope {scores.scope!r})",
+    )
+
+
+def _warnings(trials: Sequence[Trial], failures: Mapping[str, NodeFailure], scores: Scores) -> list[str]:
+    warnings = []
+    if failures and len(failures) < len(trials):
+        first = next(iter(failures.values()))
+        warnings.append(
+            f"{len(failures)} of {len(trials)} trials failed; the first, {first.trial_id}: {first.type}: {first.message}"
+        )
+    blind = [
+        trial.trial_id
+        for trial in trials
+        if trial.status == Trial.TERMINATED and trial.last_result and scores.score(trial.trial_id) is None
+    ]
+    if blind and len(blind) < len(trials):
+        warnings.append(f"{len(blind)} trials were left out: their {scores.metric!r} is NaN or infinite")
+    return warnings
+
+
+def _stopped_early(best: Trial, missing: Sequence[str]) -> NodeFailure:
+    names = ", ".join(map(repr, missing))
+    steps = (best.last_result or {}).get("training_iteration", "?")
+    return NodeFailure(
+        type="MissingOutput",
+        message=f"the best trial {best.trial_id} was stopped after step {steps}, before the function returned {names}, "
+        "which the node declares in returns. Report it along the way, report({..., "
+        f"{missing[0]!r}: value}}), raise the scheduler's max_t above the function's steps, or use the output "
+        "'checkpoint' of a reported checkpoint",
+        trial_id=best.trial_id,
+    )
+
+
+def _table(trials: Sequence[Trial], failures: Mapping[str, NodeFailure], attempt: Catalog) -> CatalogRef:
+    """Write one row per trial: id, status, `config/…`, metrics, duration, error."""
+    import pandas as pd
+
+    rows = []
+    for trial in trials:
+        failure = failures.get(trial.trial_id)
+        result = dict(trial.last_result or {})
+        rows.append(
+            {
+                "trial_id": trial.trial_id,
+                "status": trial.status,
+                **{f"config/{name}": value for name, value in _flat(trial.config).items()},
+                **_flat(metrics_of(result)),
+                "error": f"{failure.type}: {failure.message}" if failure else None,
+            }
+        )
+    frame = pd.DataFrame(rows, columns=None if rows else ["trial_id", "status", "error"])
+    for column in frame.columns:
+        types = {type(value) for value in frame[column] if value is not None and value == value}
+        if not (types <= {bool} or types <= {int, float} or types <= {str}):
+            # Parquet has one type per column; a choice between numbers and names is kept as JSON text.
+            frame[column] = [None if value is None else json.dumps(sanitised(value)) for value in frame[column]]
+    return attempt.put(frame, "trials", kind="parquet")
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value, f"{prefix}{name}/"))
+        else:
+            flat[f"{prefix}{name}"] = sanitised(value)
+    return flat
+
+
+def _checkpoint(grid: ResultGrid, index: int, spec: NodeSpec, attempt: Catalog) -> CatalogRef | None:
+    """Copy the best trial's checkpoint into the catalog: the object that was reported, or the folder."""
+    search = spec.config.ray_tune
+    assert search is not None
+    result = grid[index]
+    checkpoint = result.checkpoint
+    if search.scope == "all" and result.best_checkpoints:
+        checkpoint = result.get_best_checkpoint(search.metric, search.mode) or checkpoint
+    if checkpoint is None:
+        return None
+    folder = Path(tempfile.mkdtemp(prefix="raynode-best-"))
+    try:
+        checkpoint.to_directory(str(folder))
+        (folder / ".metadata.json").unlink(missing_ok=True)
+        file = folder / OBJECT_FILE
+        if not file.exists():
+            return attempt.put(folder, "checkpoint", kind="directory")
+        data = file.read_bytes()
+        uri = f"{attempt.prefix_uri}/checkpoint.pkl"
+        copied = attempt.put(file, "checkpoint.pkl", kind="file")
+        return CatalogRef(uri=uri, kind="pickled", sha256=digest(data), size=len(data), created=copied["created"])
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_the_rest(
+    best_id: str, trials: Sequence[Trial], spec: NodeSpec, attempt: Catalog, *, experiment: bool
+) -> None:
+    """Remove the other trials' outputs and, where nobody asked for Ray's logs, Tune's own files and checkpoints."""
+    try:
+        for uri in attempt.list(f"{attempt.prefix_uri}/outputs"):
+            if uri.rpartition("/")[2] != best_id:
+                attempt.delete(uri)
+        if experiment:
+            attempt.delete(spec.experiment_prefix)
+    except CatalogError as error:
+        log.warning("Some files that are not needed any more remain: %s", error)

@@ -1,0 +1,261 @@
+"""The driver: the entrypoint of a node's Ray job. Reads the spec, runs the search, writes the result."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import platform
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from airflow_provider_raynode import __version__
+from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.exceptions import RayNodeError
+from airflow_provider_raynode.spec import NodeFailure, NodeProgress, NodeResult, NodeSpec, Versions, seal
+
+log = logging.getLogger("airflow_provider_raynode.driver")
+
+
+class _Stopped(BaseException):
+    """SIGTERM or SIGINT, raised where the driver is."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one attempt of a node; the exit code is 0 for a result, 1 for a failure."""
+    parser = argparse.ArgumentParser(prog="python -m airflow_provider_raynode.runtime")
+    parser.add_argument("--spec", required=True, help="URI of spec.json")
+    parser.add_argument("--sha256", required=True, help="its digest")
+    parser.add_argument("--local", action="store_true", help="with an embedded Ray of its own")
+    parser.add_argument("--parent", type=int, help="pid of the process whose end ends this one")
+    args = parser.parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    _prepare_environment()
+    if args.parent:
+        from airflow_provider_raynode.runtime.embedded import end_with
+
+        end_with(args.parent)
+    try:
+        with _signals():
+            spec, catalog = read_spec(args.spec, args.sha256)
+            return Driver(spec, args.sha256, catalog).run(embedded=args.local)
+    except _Stopped:
+        log.error("raynode: STOPPED before the spec was read")
+    except RayNodeError as error:
+        log.error("raynode: FAILED: %s", error)
+    return 1
+
+
+def read_spec(uri: str, sha256: str) -> tuple[NodeSpec, Catalog]:
+    """Return the verified spec and the catalog that it names.
+
+    :raises SpecError: the digest differs, or it is not a spec of this version.
+    :raises CatalogError: it cannot be read.
+    """
+    folder, _, _ = uri.rpartition("/")
+    spec = NodeSpec.from_bytes(Catalog(folder).read_bytes(uri), sha256=sha256, source=uri)
+    return spec, Catalog(spec.catalog_uri).at(spec.attempt_prefix)
+
+
+class Driver:
+    """One attempt, phase by phase."""
+
+    def __init__(self, spec: NodeSpec, sha256: str, attempt: Catalog) -> None:
+        self.spec = spec
+        self._sha256 = sha256
+        self._attempt = attempt
+        self._started = datetime.now(UTC)
+        self._timings: dict[str, float] = {}
+        self._resources: dict[str, float] = {}
+
+    def run(self, *, embedded: bool) -> int:
+        """Run and write `result.json`, whatever happens; return the exit code."""
+        try:
+            fields = self._run(embedded=embedded)
+        except _Stopped:
+            fields = {"failure": NodeFailure(type="Stopped", message="the job was stopped before its search ended")}
+        except Exception as error:
+            fields = _failure_fields(error)
+        failure: NodeFailure | None = fields.get("failure")
+        result = NodeResult(
+            submission_id=self.spec.submission_id,
+            attempt=self.spec.attempt,
+            spec_sha256=self._sha256,
+            state="FAILED" if failure else "SUCCEEDED",
+            metric=self.spec.config.ray_tune.metric if self.spec.config.ray_tune else None,
+            mode=self.spec.config.ray_tune.mode if self.spec.config.ray_tune else None,
+            started=self._started,
+            ended=datetime.now(UTC),
+            timings_s={name: round(seconds, 3) for name, seconds in self._timings.items()},
+            versions=_versions(),
+            resources=self._resources,
+            **fields,
+        )
+        self._attempt.write_bytes(f"{self.spec.attempt_prefix}/result.json", seal(result))
+        if failure is None:
+            log.info("raynode: SUCCEEDED, best trial %s", result.best.trial_id if result.best else "-")
+            return 0
+        if failure.traceback:
+            log.error("%s", failure.traceback.rstrip())
+        log.error("raynode: FAILED: %s: %s", failure.type, failure.message)
+        return 1
+
+    def _run(self, *, embedded: bool) -> dict[str, Any]:
+        from airflow_provider_raynode.runtime.binding import check_binding
+        from airflow_provider_raynode.runtime.function import read_function
+        from airflow_provider_raynode.runtime.inputs import load_inputs
+
+        search = self.spec.config.ray_tune
+        if search is None:
+            raise RayNodeError("the spec has no ray_tune section: this runtime runs searches")
+        self._write_starting()
+        node = Catalog(self.spec.catalog_uri).at(self.spec.node_prefix)
+        with self._phase("load"):
+            self.spec.config.check_libraries()
+            source = read_function(self.spec.function, node)
+            check_binding(source.load(), search.sampled_space, self.spec.op_kwargs)
+            inputs = load_inputs(self.spec.op_kwargs, node)
+        with self._ray(embedded=embedded):
+            return self._search(source, inputs, embedded=embedded)
+
+    def _search(self, source: Any, inputs: dict[str, Any], *, embedded: bool) -> dict[str, Any]:
+        from airflow_provider_raynode.runtime.collect import collect
+        from airflow_provider_raynode.runtime.observer import Observer, Scores
+        from airflow_provider_raynode.runtime.progress import ProgressWriter
+        from airflow_provider_raynode.runtime.search import check_resources, run_search, total_trials
+        from airflow_provider_raynode.runtime.worker import TrialSetup
+
+        search = self.spec.config.ray_tune
+        assert search is not None
+        assert search.metric is not None
+        assert search.mode is not None
+        self._resources = check_resources(self.spec.config, fixed=embedded)
+        setup = TrialSetup(
+            function=source,
+            run=self.spec.context,
+            attempt=self.spec.attempt,
+            catalog_uri=self.spec.catalog_uri,
+            attempt_prefix=self.spec.attempt_prefix,
+            returns=self.spec.returns,
+            metric=search.metric,
+        )
+        scores = Scores(search.metric, search.mode, search.scope)
+        outputs = self._attempt.child("outputs") if search.keep_outputs == "best" else None
+        observer = Observer(scores, total=total_trials(self.spec.config), outputs=outputs)
+        writer = ProgressWriter(self._attempt, f"{self.spec.attempt_prefix}/progress.json")
+        writer.start(observer.snapshot)
+        phase = "failed"
+        try:
+            with self._phase("search"):
+                grid = run_search(self.spec, setup, inputs, self._attempt, observer)
+            writer.write(phase="collecting")
+            with self._phase("collect"):
+                observer.close()
+                found = collect(self.spec, grid, scores, self._attempt)
+            phase = "done"
+        finally:
+            writer.stop(phase=phase)
+        return dict(vars(found))
+
+    @contextmanager
+    def _ray(self, *, embedded: bool) -> Iterator[None]:
+        import ray
+
+        from airflow_provider_raynode.runtime import embedded as embedded_ray
+
+        with self._phase("connect"):
+            if embedded:
+                folder = embedded_ray.start()
+            else:
+                ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
+        # Ray installs handlers of its own when it connects.
+        _install_handlers()
+        try:
+            yield
+        finally:
+            if embedded:
+                embedded_ray.remove(folder)
+            else:
+                ray.shutdown()
+
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._timings[name] = time.perf_counter() - start
+
+    def _write_starting(self) -> None:
+        search = self.spec.config.ray_tune
+        progress = NodeProgress(
+            phase="starting",
+            metric=search.metric if search else None,
+            mode=search.mode if search else None,
+            updated=datetime.now(UTC),
+        )
+        self._attempt.write_bytes(f"{self.spec.attempt_prefix}/progress.json", progress.to_bytes())
+
+
+def _failure_fields(error: Exception) -> dict[str, Any]:
+    """Return the result's fields for an error: ours by its message, a foreign one with its traceback."""
+    found = getattr(error, "found", None)
+    fields = dict(vars(found)) if found is not None else {}
+    failure = getattr(error, "failure", None)
+    if failure is None:
+        text = "" if isinstance(error, RayNodeError) else traceback.format_exc()
+        failure = NodeFailure(type=type(error).__name__, message=str(error) or repr(error), traceback=text)
+    return {**fields, "failure": failure}
+
+
+def _versions() -> Versions:
+    ray = sys.modules.get("ray")
+    return Versions(
+        python=platform.python_version(), package=__version__, ray=getattr(ray, "__version__", None) if ray else None
+    )
+
+
+def _prepare_environment() -> None:
+    """Set what Ray reads when it is imported or connects."""
+    defaults = {
+        # Every line that a trial prints reaches the log: Ray would fold equal lines of several workers into one.
+        "RAY_DEDUP_LOGS": "0",
+        "RAY_COLOR_PREFIX": "0",
+        # Stops are ours to handle: Tune's own handler would go on to a result that looks complete.
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        # The metric is checked in the trial, where a miss is that trial's error and not the end of the search.
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    _install_handlers()
+    try:
+        yield
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _install_handlers() -> None:
+    def stop(number: int, _: object) -> None:
+        # Once is enough: a second signal would interrupt the clean-up.
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_IGN)
+        log.warning("Stopping on %s", signal.Signals(number).name)
+        raise _Stopped
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)

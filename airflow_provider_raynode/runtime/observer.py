@@ -1,0 +1,219 @@
+"""What the driver sees of the trials while Tune runs: states, scores, the best so far, outputs that can go."""
+
+from __future__ import annotations
+
+import json
+import math
+import queue
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.exceptions import CatalogError
+from airflow_provider_raynode.runtime.outputs import sanitised
+from airflow_provider_raynode.runtime.trial import OUTPUTS_KEY
+
+# What Tune adds to each report; `training_iteration` and `time_total_s` stay, they say how long a trial ran.
+_TUNES_OWN = frozenset(
+    {
+        "checkpoint_dir_name",
+        "config",
+        "date",
+        "done",
+        "experiment_tag",
+        "hostname",
+        "iterations_since_restore",
+        "node_ip",
+        "pid",
+        "should_checkpoint",
+        "time_since_restore",
+        "time_this_iter_s",
+        "timestamp",
+        "timesteps_since_restore",
+        "timesteps_total",
+        "trial_id",
+        OUTPUTS_KEY,
+    }
+)
+
+
+def metrics_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a Tune result as JSON, without what Tune added for itself."""
+    return {name: sanitised(value) for name, value in result.items() if name not in _TUNES_OWN}
+
+
+class Scores:
+    """The score of each trial, by the scope that says which of its reports count.
+
+    `last`: the last report; `all`: the best one; `avg`, `last-5-avg`, `last-10-avg`: the mean of all, of the last 5 or
+    10 (as in Ray's `get_best_result`). A report whose metric is NaN or infinite has no score: a trial is compared by
+    its other reports, with the scope `last` it is not compared at all when its last report is one.
+    """
+
+    def __init__(self, metric: str, mode: str, scope: str) -> None:
+        self.metric = metric
+        self.sign = 1.0 if mode == "max" else -1.0
+        self.scope = scope
+        self._reports: dict[str, list[float]] = {}
+        self._sums: dict[str, tuple[float, int]] = {}
+        self._results: dict[str, dict[str, Any]] = {}
+
+    def add(self, trial_id: str, result: Mapping[str, Any]) -> None:
+        """Take a report."""
+        raw = result.get(self.metric)
+        value = float(raw) if isinstance(raw, int | float) else math.nan
+        finite = math.isfinite(value)
+        if self.scope == "last":
+            self._reports[trial_id] = [value] if finite else []
+            self._results[trial_id] = dict(result)
+        elif finite and self.scope == "all":
+            best = self._reports.get(trial_id)
+            if not best or self.sign * value > self.sign * best[0]:
+                self._reports[trial_id] = [value]
+                self._results[trial_id] = dict(result)
+        elif finite:
+            keep = {"avg": 0, "last-5-avg": 5, "last-10-avg": 10}[self.scope]
+            if keep:
+                self._reports[trial_id] = [*self._reports.get(trial_id, []), value][-keep:]
+            else:
+                total, count = self._sums.get(trial_id, (0.0, 0))
+                self._sums[trial_id] = (total + value, count + 1)
+                self._reports[trial_id] = [(total + value) / (count + 1)]
+            self._results[trial_id] = dict(result)
+
+    def score(self, trial_id: str) -> float | None:
+        """Return a trial's score in the metric's own unit, None without a finite one."""
+        values = self._reports.get(trial_id)
+        return sum(values) / len(values) if values else None
+
+    def best(self, trial_ids: Sequence[str] | None = None) -> str | None:
+        """Return the best trial, the earliest of equal ones."""
+        scored = [(trial_id, self.score(trial_id)) for trial_id in (trial_ids or list(self._reports))]
+        found = [(trial_id, value) for trial_id, value in scored if value is not None]
+        return max(found, key=lambda each: self.sign * each[1])[0] if found else None
+
+    def result(self, trial_id: str) -> dict[str, Any]:
+        """Return the report that a trial's score comes from."""
+        return self._results.get(trial_id, {})
+
+
+class Observer(Callback):
+    """Tune's callback of the node.
+
+    Keeps the counts and the best for the progress, and, unless all outputs are to be kept, removes those of a trial
+    that has ended behind a better one: a search never holds more than its best and its running trials' outputs.
+    """
+
+    def __init__(self, scores: Scores, *, total: int | None, outputs: Catalog | None) -> None:
+        self.scores = scores
+        self._total = total
+        self._states: dict[str, str] = {}
+        self._configs: dict[str, dict[str, Any]] = {}
+        self._with_outputs: set[str] = set()
+        self._kept: str | None = None
+        self._remover = _Remover(outputs) if outputs is not None else None
+        self._best: str | None = None
+
+    # Tune pickles its callbacks with the experiment's state; the thread and the catalog stay behind.
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_remover": None}
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Count the trial as running."""
+        self._states[trial.trial_id] = "running"
+        self._configs[trial.trial_id] = trial.config
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Take a report."""
+        self._configs[trial.trial_id] = trial.config  # PBT changes it on the way
+        self.scores.add(trial.trial_id, result)
+        if OUTPUTS_KEY in result:
+            self._with_outputs.add(trial.trial_id)
+        if self.scores.scope == "last":
+            self._best = None  # the best may have become worse: found anew by the next snapshot
+        elif self._best is None or self._better(trial.trial_id, self._best):
+            self._best = trial.trial_id
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Count the trial as done, and let go of the worse outputs."""
+        self._states[trial.trial_id] = "terminated"
+        if trial.trial_id not in self._with_outputs:
+            return
+        if self._kept is None:
+            self._kept = trial.trial_id
+            return
+        worse = trial.trial_id
+        if self._better(trial.trial_id, self._kept):
+            worse, self._kept = self._kept, trial.trial_id
+        if self._remover is not None:
+            self._remover.remove(worse)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Count the trial as failed."""
+        self._states[trial.trial_id] = "errored"
+
+    def close(self) -> None:
+        """Wait until what was to be removed is gone."""
+        if self._remover is not None:
+            self._remover.close()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the counts and the best so far, as fields of NodeProgress."""
+        states = list(self._states.values())
+        counts = {name: states.count(name) for name in ("running", "terminated", "errored")}
+        best = self._best or self.scores.best()
+        return {
+            "phase": "running",
+            "metric": self.scores.metric,
+            "mode": "max" if self.scores.sign > 0 else "min",
+            "total": self._total,
+            "pending": max(self._total - len(states), 0) if self._total is not None else 0,
+            **counts,
+            "best": None
+            if best is None
+            else {
+                "trial_id": best,
+                "config": sanitised(self._configs.get(best, {})),
+                "metrics": metrics_of(self.scores.result(best)),
+            },
+        }
+
+    def _better(self, left: str, right: str) -> bool:
+        one, two = self.scores.score(left), self.scores.score(right)
+        return one is not None and (two is None or self.scores.sign * one > self.scores.sign * two)
+
+
+class _Remover:
+    """Removes outputs in a thread of its own: a slow catalog never holds the search up."""
+
+    def __init__(self, outputs: Catalog) -> None:
+        self._outputs = outputs
+        self._queue: queue.Queue[str | None] = queue.Queue()
+        self._thread = threading.Thread(target=self._run, name="raynode-remove", daemon=True)
+        self._thread.start()
+
+    def remove(self, trial_id: str) -> None:
+        self._queue.put(trial_id)
+
+    def close(self) -> None:
+        self._queue.put(None)
+        self._thread.join(timeout=60)
+
+    def _run(self) -> None:
+        while (trial_id := self._queue.get()) is not None:
+            try:
+                self._outputs.delete(f"{self._outputs.prefix_uri}/{trial_id}")
+            except CatalogError:
+                continue  # the last clean-up of the search tries again
+
+
+def outputs_in(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the references that a trial's last report carried, by name."""
+    text = result.get(OUTPUTS_KEY)
+    return dict(json.loads(text)) if text else {}

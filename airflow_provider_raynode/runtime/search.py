@@ -1,0 +1,126 @@
+"""One search: the spec's config as a Ray Tune run."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune import ResultGrid
+
+from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.config import RayConfig
+from airflow_provider_raynode.exceptions import ClusterError
+from airflow_provider_raynode.runtime.observer import Observer
+from airflow_provider_raynode.runtime.scheduler import build_scheduler
+from airflow_provider_raynode.runtime.searcher import build_searcher
+from airflow_provider_raynode.runtime.space import build_search_space
+from airflow_provider_raynode.runtime.worker import TrialSetup, run_trial
+from airflow_provider_raynode.spec import NodeSpec
+
+log = logging.getLogger(__name__)
+
+
+def run_search(
+    spec: NodeSpec, setup: TrialSetup, inputs: Mapping[str, Any], catalog: Catalog, observer: Observer
+) -> ResultGrid:
+    """Run the search to its end and return Tune's results.
+
+    :param inputs: op_kwargs, loaded; they go into Ray's object store once.
+    """
+    config = spec.config
+    search = config.ray_tune
+    assert search is not None
+    trainable = tune.with_resources(
+        tune.with_parameters(run_trial, setup=setup, inputs=dict(inputs)), resources(config)
+    )
+    storage_path, filesystem = _storage(spec, catalog)
+    tuner = tune.Tuner(
+        trainable,
+        param_space=build_search_space(config),
+        tune_config=tune.TuneConfig(
+            metric=search.metric,
+            mode=search.mode,
+            num_samples=search.num_samples,
+            max_concurrent_trials=search.max_concurrent_trials,
+            time_budget_s=search.time_budget_s,
+            search_alg=build_searcher(config),
+            scheduler=build_scheduler(config),
+            reuse_actors=search.reuse_actors,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name=f"attempt_{spec.attempt}",
+            storage_path=storage_path,
+            storage_filesystem=filesystem,
+            stop=dict(search.stop) if search.stop else None,
+            failure_config=tune.FailureConfig(**search.failure.model_dump()),
+            checkpoint_config=tune.CheckpointConfig(**search.checkpoint.model_dump()),
+            callbacks=[observer],
+            verbose=0,
+        ),
+    )
+    return tuner.fit()
+
+
+def total_trials(config: RayConfig) -> int | None:
+    """Return how many trials the search has, None where only its time budget says."""
+    search = config.ray_tune
+    if search is None or search.num_samples < 0:
+        return None
+    return search.num_samples * _grid_points(search.search_space)
+
+
+def _grid_points(space: Any) -> int:
+    if not isinstance(space, Mapping):
+        return 1
+    if space.get("type") == "grid_search":
+        return len(space["values"])
+    if space.get("type") == "constant":
+        return 1
+    return math.prod(_grid_points(value) for value in space.values())
+
+
+def resources(config: RayConfig) -> dict[str, float]:
+    """Return what one trial reserves, in the words of `tune.with_resources`."""
+    asked = config.default_resources
+    wanted: dict[str, float] = {"cpu": asked.num_cpus, "gpu": asked.num_gpus, **asked.resources}
+    if asked.memory is not None:
+        wanted["memory"] = asked.memory
+    return {name: amount for name, amount in wanted.items() if amount}
+
+
+def check_resources(config: RayConfig, *, fixed: bool) -> dict[str, float]:
+    """Check that some node can hold one trial, and return what the cluster has.
+
+    :param fixed: whether the cluster cannot grow (the embedded Ray); an autoscaler may still add what is missing.
+    :raises ClusterError: a trial asks for more than the fixed cluster has; the message has both numbers.
+    """
+    total = {name: float(amount) for name, amount in ray.cluster_resources().items() if "node:" not in name}
+    words = {"cpu": "CPU", "gpu": "GPU"}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    wanted = {words.get(name, name): amount for name, amount in resources(config).items()}
+    if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
+        asked = ", ".join(f"{name} {amount:g}" for name, amount in wanted.items())
+        largest = "; ".join(", ".join(f"{name} {node.get(name, 0):g}" for name in wanted) for node in nodes)
+        message = (
+            f"a trial asks for {asked} (default_resources), but no node of the Ray cluster has that: {largest}. Lower "
+            "default_resources, or use a cluster with larger nodes"
+        )
+        if fixed:
+            raise ClusterError(message)
+        log.warning("%s. Waiting for the cluster to grow.", message)
+    return total
+
+
+def _storage(spec: NodeSpec, catalog: Catalog) -> tuple[str, Any]:
+    """Return Tune's storage path and filesystem for the node's experiment folder."""
+    if catalog.is_local:
+        return spec.experiment_prefix, None
+    from pyarrow.fs import FSSpecHandler, PyFileSystem
+
+    path = catalog.filesystem._strip_protocol(spec.experiment_prefix)
+    return path, PyFileSystem(FSSpecHandler(catalog.filesystem))

@@ -1,0 +1,202 @@
+"""What a function can use while it runs as a trial: `report`, `get_checkpoint`, `context`. Imports no Ray by itself."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.exceptions import RayNodeError
+from airflow_provider_raynode.returns import Return
+from airflow_provider_raynode.runtime.outputs import split
+from airflow_provider_raynode.spec import RunContext
+
+log = logging.getLogger("airflow_provider_raynode.trial")
+
+# Key of a Tune result under which a trial's references travel to the driver, as JSON text.
+OUTPUTS_KEY = "raynode_outputs"
+OBJECT_FILE = "raynode_object.pkl"
+
+
+@dataclass(frozen=True)
+class TrialContext:
+    """The run that a trial belongs to, as `context()` gives it on a worker.
+
+    `map_variables` are the arguments of the mapped task group for this node; `params` the DAG run's params.
+    """
+
+    dag_id: str
+    run_id: str
+    node_id: str
+    map_index: int
+    attempt: int
+    try_number: int
+    logical_date: datetime | None
+    params: dict[str, Any]
+    map_variables: dict[str, Any]
+    trial_id: str
+    catalog: Catalog
+    logger: logging.Logger
+
+
+@dataclass
+class Trial:
+    """One running trial, on its worker.
+
+    `catalog` is the folder of what the function itself puts, `store` that of its outputs.
+    """
+
+    trial_id: str
+    run: RunContext
+    attempt: int
+    catalog: Catalog
+    store: Catalog
+    returns: Sequence[Return] = ()
+    metric: str = ""
+    send: Callable[..., None] = field(repr=False, default=lambda *_: None)
+    last: dict[str, Any] = field(default_factory=dict)
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reports: int = 0
+
+    def report(self, values: Mapping[str, Any], checkpoint: Any = None) -> None:
+        """Report one step."""
+        if not isinstance(values, Mapping):
+            raise RayNodeError(
+                f"report() takes a dict of metrics, got {type(values).__name__}: report({{'name': value}})"
+            )
+        metrics, outputs = split(values, self.returns)
+        self._check_metric(metrics)
+        for name, (value, kind) in outputs.items():
+            self.outputs[name] = dict(self.store.put(value, name, kind=kind))
+        self.last = dict(metrics)
+        self.reports += 1
+        carried = {OUTPUTS_KEY: json.dumps(self.outputs)} if self.outputs else {}
+        self.send({**metrics, **carried}, checkpoint)
+
+    def finish(self, returned: Any) -> None:
+        """Take what the function returned as its last report; nothing is left to do where it reported all itself."""
+        if returned is None:
+            if self.reports == 0:
+                raise RayNodeError(
+                    f"the function returned nothing and reported nothing: return {{{self.metric!r}: value}}, or call "
+                    f"report({{{self.metric!r}: value}})"
+                )
+            self._check_declared()
+            return
+        if not isinstance(returned, Mapping):
+            returned = {self.metric: returned}
+        # A function that reports its steps may return only its outputs: its last metrics stand.
+        self.report({**self.last, **returned} if self.reports else returned)
+        self._check_declared()
+
+    def _check_metric(self, metrics: Mapping[str, Any]) -> None:
+        value = metrics.get(self.metric)
+        if isinstance(value, int | float):
+            return
+        if self.metric in metrics:
+            raise RayNodeError(
+                f"the metric {self.metric!r} must be a number, got {type(value).__name__}: {value!r:.80}"
+            )
+        near = difflib.get_close_matches(self.metric, metrics, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise RayNodeError(
+            f"the search's metric {self.metric!r} was not reported{hint}; the function gave: "
+            f"{', '.join(sorted(metrics)) or 'no metrics'}"
+        )
+
+    def _check_declared(self) -> None:
+        missing = [each.name for each in self.returns if each.name not in self.outputs and each.name not in self.last]
+        if missing:
+            given = sorted({*self.outputs, *self.last})
+            raise RayNodeError(
+                f"the function did not return {', '.join(map(repr, missing))}, which the node declares in returns; it "
+                f"gave: {', '.join(given)}"
+            )
+
+
+_current: Trial | None = None
+
+
+def set_current(trial: Trial | None) -> None:
+    """Make `trial` the one that this process runs: a worker runs one at a time, in whatever threads."""
+    global _current
+    _current = trial
+
+
+def report(metrics: Mapping[str, Any], checkpoint: Any = None) -> None:
+    """Report a step of the trial: the scheduler may stop the trial here.
+
+    Outside a trial, where the function is called as plain Python (in a unit test of its own, say), the metrics are
+    logged and the call returns.
+
+    :param metrics: values by name, the search's metric among them. What is not a number, a boolean or a short text is
+        an output, kept in the catalog and replaced by the next report of the same name.
+    :param checkpoint: what the trial could go on from: the path of a folder, or any object that can be pickled.
+    :raises RayNodeError: the search's metric is missing or not a number.
+
+    Example::
+
+        for epoch in range(epochs):
+            ...
+            report({"accuracy": accuracy}, checkpoint={"epoch": epoch, "weights": weights})
+    """
+    if _current is None:
+        log.info("report: %s", dict(metrics))
+        return
+    _current.report(metrics, checkpoint)
+
+
+def get_checkpoint() -> Any:
+    """Return what the trial resumes from: the reported object, or the Path of the folder; None at the start."""
+    if _current is None:
+        return None
+    from ray import tune
+
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        return None
+    folder = Path(tempfile.mkdtemp(prefix="raynode-checkpoint-"))
+    checkpoint.to_directory(str(folder))
+    return read_checkpoint(folder)
+
+
+def read_checkpoint(folder: Path) -> Any:
+    """Return the object in a checkpoint's folder, or the folder itself."""
+    file = folder / OBJECT_FILE
+    if not file.exists():
+        return folder
+    from ray import cloudpickle
+
+    with file.open("rb") as stream:
+        return cloudpickle.load(stream)
+
+
+def context() -> TrialContext:
+    """Return the run that this trial belongs to: ids, params, map variables, the catalog, a logger.
+
+    :raises RayNodeError: not in a trial.
+    """
+    if _current is None:
+        raise RayNodeError("context() works only while the function runs as a trial of a Ray node")
+    run = _current.run
+    return TrialContext(
+        dag_id=run.dag_id,
+        run_id=run.run_id,
+        node_id=run.node_id,
+        map_index=run.map_index,
+        attempt=_current.attempt,
+        try_number=run.try_number,
+        logical_date=run.logical_date,
+        params=dict(run.params),
+        map_variables=dict(run.map_variables),
+        trial_id=_current.trial_id,
+        catalog=_current.catalog,
+        logger=log,
+    )
