@@ -95,7 +95,17 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "s3://bucket/raynode",
                         "default": None,
-                    }
+                    },
+                    "trusted_catalogs": {
+                        "description": (
+                            "Comma-separated URIs of further catalogs whose pickles may be loaded here, beside the "
+                            "running task's own."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "s3://team-a/raynode, s3://team-b/raynode",
+                        "default": None,
+                    },
                 },
             }
         },
