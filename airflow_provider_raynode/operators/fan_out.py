@@ -43,7 +43,7 @@ class RayFanOutOperator(BaseOperator):
     :param returns: the function's outputs: `pickled("model")`, `json("report")`, `metric("accuracy")`, or a name.
     :param ray_conn_id: the Airflow connection of type `ray`. Without such a connection, and without an address in the
         config, the search runs on an embedded Ray on the Airflow worker.
-    :param node_id: the node's id in the catalog and in the submission id; default: this task's id.
+    :param ray_node_id: the node's id in the catalog and in the submission id; default: this task's id.
     :return: a JobRef as JSON, for the execution task.
     """
 
@@ -59,7 +59,7 @@ class RayFanOutOperator(BaseOperator):
         op_kwargs: Mapping[str, Any] | None = None,
         returns: Iterable[Return | str] = (),
         ray_conn_id: str = DEFAULT_CONN_ID,
-        node_id: str | None = None,
+        ray_node_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -73,7 +73,7 @@ class RayFanOutOperator(BaseOperator):
         self.op_kwargs = dict(op_kwargs or {})
         self.returns = as_returns(returns)
         self.ray_conn_id = ray_conn_id
-        self.node_id = node_id
+        self.ray_node_id = ray_node_id
         if self.has_dag():
             check_early(python_callable, ray_config, self.op_kwargs, self.dag)
 
@@ -125,7 +125,7 @@ class RayFanOutOperator(BaseOperator):
         return RunContext(
             dag_id=task_instance.dag_id,
             run_id=task_instance.run_id,
-            node_id=self.node_id or self.task_id,
+            node_id=self.ray_node_id or self.task_id,
             map_index=-1 if map_index is None else map_index,
             try_number=task_instance.try_number,
             logical_date=dag_run.logical_date,

@@ -67,7 +67,10 @@ def _run(path: Path, dag_id: str | None, conf: dict[str, Any] | None, stream: Te
         dag = _load(path, dag_id)
     from airflow.sdk.listener import get_listener_manager
 
-    get_listener_manager().add_listener(display)
+    from airflow_provider_raynode.run.listener import RunListener
+
+    listener = RunListener(display)
+    get_listener_manager().add_listener(listener)
     task_ids = [task.task_id for task in dag.topological_sort()]
     display.start(task_ids, f"{dag.dag_id}  ({path.name})") if log else None
     try:

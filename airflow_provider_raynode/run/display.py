@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any, TextIO
+from typing import TextIO
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -42,10 +42,7 @@ class _Task:
 
 
 class RunDisplay:
-    """Shows a run while it goes on; on a terminal as a live view, elsewhere as plain lines.
-
-    Airflow's listener interface: the `on_task_instance_…` methods are called by the task runner.
-    """
+    """Shows a run while it goes on; on a terminal as a live view, elsewhere as plain lines."""
 
     def __init__(self, stream: TextIO, *, width: int | None = None) -> None:
         self.console = Console(file=stream, highlight=False, width=width)
@@ -88,40 +85,40 @@ class RunDisplay:
         """Show a line that a task printed."""
         self.console.print(Text.assemble((f"{self._current or ''} │ ", "bright_black"), line), soft_wrap=True)
 
-    # -- Airflow's listener ----------------------------------------------------------------------------------------
+    # -- the tasks -------------------------------------------------------------------------------------------------
 
-    def on_task_instance_running(self, previous_state: Any, task_instance: Any) -> None:
-        """Mark the task as running."""
-        name = _name(task_instance)
-        task = self._tasks[name] = _Task(started=time.monotonic())
-        # A mapped task takes the place of its unmapped line.
-        if name != task_instance.task_id:
-            self._tasks.pop(task_instance.task_id, None)
+    def task_started(self, task_id: str, map_index: int | None) -> None:
+        """Mark the task as running; a mapped one takes the place of the line that stood for all."""
+        name = _name(task_id, map_index)
+        tasks = dict(self._tasks)
+        if name not in tasks and task_id in tasks:
+            place = list(tasks).index(task_id)
+            names = list(tasks)
+            if tasks[task_id].state is None:
+                names[place] = name
+            else:
+                names.insert(place + 1, name)
+        else:
+            names = list(dict.fromkeys([*tasks, name]))
+        # The indexes of one mapped task stand together.
+        siblings = [each for each in names if each.startswith(f"{task_id} [")]
+        if len(siblings) > 1:
+            first = names.index(siblings[0])
+            names = [each for each in names if each not in siblings]
+            names[first:first] = siblings
+        tasks[name] = _Task(started=time.monotonic(), state="running")
+        self._tasks = {each: tasks[each] for each in names}
         self._current = name
-        task.state = "running"
 
-    def on_task_instance_success(self, previous_state: Any, task_instance: Any) -> None:
-        """Mark the task as done."""
-        self._end(task_instance, "success")
-
-    def on_task_instance_skipped(self, previous_state: Any, task_instance: Any) -> None:
-        """Mark the task as skipped."""
-        self._end(task_instance, "skipped")
-
-    def on_task_instance_failed(self, previous_state: Any, task_instance: Any, error: Any) -> None:
-        """Mark the task as failed and show why."""
-        state = getattr(task_instance.state, "value", task_instance.state)
-        self._end(task_instance, "up_for_retry" if state == "up_for_retry" else "failed")
-        message = str(error).strip() or repr(error)
-        self.console.print(Text(f"{_name(task_instance)} failed: {message}", style="red"), soft_wrap=True)
-
-    def _end(self, task_instance: Any, state: str) -> None:
-        name = _name(task_instance)
+    def task_ended(self, task_id: str, map_index: int | None, state: str, error: object = None) -> None:
+        """Mark the task as ended, with the error of one that failed."""
+        name = _name(task_id, map_index)
         task = self._tasks.setdefault(name, _Task())
         task.state, task.ended = state, time.monotonic()
         if self._live is None:
-            mark, _ = _MARKS[state]
-            self.console.print(f"{mark} {name}  {task.seconds or 0:.1f} s", markup=False)
+            self.console.print(f"{_MARKS[state][0]} {name}  {task.seconds or 0:.1f} s", markup=False)
+        if error is not None:
+            self.console.print(Text(f"{name} failed: {str(error).strip() or repr(error)}", style="red"), soft_wrap=True)
 
     # -- rendering -------------------------------------------------------------------------------------------------
 
@@ -168,6 +165,5 @@ def _node(progress: NodeProgress) -> RenderableType:
     )
 
 
-def _name(task_instance: Any) -> str:
-    index = task_instance.map_index
-    return task_instance.task_id if index is None or index < 0 else f"{task_instance.task_id} [{index}]"
+def _name(task_id: str, map_index: int | None) -> str:
+    return task_id if map_index is None or map_index < 0 else f"{task_id} [{map_index}]"

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 DEFAULT_HOME = Path(".raynode")
 
@@ -88,10 +88,24 @@ def output_to(path: Path) -> Iterator[TextIO]:
 
 @contextmanager
 def prints_to(show: Callable[[str], None]) -> Iterator[None]:
-    """Give every line that tasks print to `show` as well as to the log."""
+    """Give every line that tasks print to `show` as well as to the log; what they log goes to the log alone."""
+    import structlog
+
     original = sys.stdout
+    make = structlog.get_config()["logger_factory"]
+
+    def logger_on_original(*args: Any) -> Any:
+        # Airflow's loggers write to what sys.stdout is when they are made, which may be at any time.
+        patched, sys.stdout = sys.stdout, original
+        try:
+            return make(*args)
+        finally:
+            sys.stdout = patched
+
+    structlog.configure(logger_factory=logger_on_original)
     sys.stdout = _Prints(original, show)
     try:
         yield
     finally:
         sys.stdout = original
+        structlog.configure(logger_factory=make)

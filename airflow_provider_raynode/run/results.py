@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from rich.text import Text
 
 from airflow_provider_raynode.operators._progress import short
@@ -43,13 +42,13 @@ class _Raw:
 
 def _show(console: Console, node: str, result: dict[str, Any]) -> None:
     console.print(Text.assemble("\n", (node, "bold"), f": best trial {result['best_trial']}"))
-    table = Table.grid(padding=(0, 2))
-    for name, value in result["best_config"].items():
-        table.add_row("  hyperparameter", name, short(value))
-    for name, value in result["best_metrics"].items():
-        table.add_row("  metric", name, Text(short(value), style="bold green"))
-    for name, reference in result["outputs"].items():
-        table.add_row("  output", name, reference["uri"])
-    table.add_row("  trials table", "", result["trials"]["uri"] if result["trials"] else "")
-    table.add_row("  run record", "", result["run_record"]["uri"])
-    console.print(table, soft_wrap=True)
+    rows = [("hyperparameter", name, short(value), "") for name, value in result["best_config"].items()]
+    rows += [("metric", name, short(value), "bold green") for name, value in result["best_metrics"].items()]
+    rows += [("output", name, reference["uri"], "") for name, reference in result["outputs"].items()]
+    rows += [("table", "trials", result["trials"]["uri"], "")] if result["trials"] else []
+    rows += [("record", "run", result["run_record"]["uri"], "")]
+    width = max(len(name) for _, name, _, _ in rows)
+    for what, name, value, style in rows:
+        # Whole lines, never cut: a path is there to be copied.
+        line = Text.assemble((f"  {what:<14}", "bright_black"), f"  {name:<{width}}  ", (value, style))
+        console.print(line, soft_wrap=True)

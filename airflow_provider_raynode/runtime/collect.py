@@ -129,7 +129,8 @@ def _warnings(trials: Sequence[Trial], failures: Mapping[str, NodeFailure], scor
     if failures and len(failures) < len(trials):
         first = next(iter(failures.values()))
         warnings.append(
-            f"{len(failures)} of {len(trials)} trials failed; the first, {first.trial_id}: {first.type}: {first.message}"
+            f"{len(failures)} of {len(trials)} trials failed; the first, {first.trial_id}: "
+            f"{first.type}: {first.message}"
         )
     blind = [
         trial.trial_id

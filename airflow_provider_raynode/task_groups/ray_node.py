@@ -72,7 +72,7 @@ class RayNode(TaskGroup):
                 op_kwargs=op_kwargs,
                 returns=returns,
                 ray_conn_id=ray_conn_id,
-                node_id=self.group_id,
+                ray_node_id=self.group_id,
             )
             self.tune = RayTuneOperator(
                 task_id=f"{prefix}tune", job=self.fan_out.output, poll_interval_s=poll_interval_s
