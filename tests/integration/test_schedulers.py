@@ -1,0 +1,173 @@
+"""Every scheduler, as the builder makes it from a config, on a real Ray Tune: it must do what it is for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_raynode.config import RayConfig
+
+pytestmark = pytest.mark.ray
+
+STEPS = 9
+LR = {"type": "uniform", "low": 0, "high": 1}
+
+
+@pytest.fixture(scope="module")
+def embedded_ray() -> Iterator[None]:
+    ray = pytest.importorskip("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+        # The workers cannot import a test module.
+        ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+        yield
+        ray.cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+        ray.shutdown()
+
+
+def climb(config: dict[str, Any]) -> None:
+    """A trial whose score grows by its rate at each step, and which goes on from its checkpoint."""
+    import tempfile
+
+    from ray import tune
+
+    step, total = 0, 0.0
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is not None:
+        with checkpoint.as_directory() as folder:
+            step, total = json.loads((Path(folder) / "state.json").read_text())
+    while step < STEPS:
+        step, total = step + 1, total + config["lr"]
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / "state.json").write_text(json.dumps([step, total]))
+            tune.report(
+                {"score": total, "lr": config["lr"], "step": step}, checkpoint=tune.Checkpoint.from_directory(folder)
+            )
+
+
+def search(scheduler: Any, folder: Path, samples: int = 6, **tune_section: Any) -> Any:
+    from ray import tune
+
+    from airflow_provider_raynode.runtime.scheduler import build_scheduler
+    from airflow_provider_raynode.runtime.searcher import build_searcher
+    from airflow_provider_raynode.runtime.space import build_search_space
+
+    config = RayConfig.load(
+        {
+            "ray_tune": {
+                "metric": "score",
+                "mode": "max",
+                "seed": 3,
+                "num_samples": samples,
+                "search_space": {"lr": LR},
+                "scheduler": scheduler,
+                **tune_section,
+            }
+        }
+    )
+    section = config.ray_tune
+    assert section is not None
+    grid = tune.Tuner(
+        climb,
+        param_space=build_search_space(config),
+        tune_config=tune.TuneConfig(
+            metric=section.metric,
+            mode=section.mode,
+            search_alg=build_searcher(config),
+            scheduler=build_scheduler(config),
+            num_samples=section.num_samples,
+            reuse_actors=section.reuse_actors,
+        ),
+        run_config=tune.RunConfig(storage_path=str(folder), verbose=0, name="search"),
+    ).fit()
+    assert grid.num_errors == 0, grid.errors
+    return grid
+
+
+def steps(grid: Any) -> list[int]:
+    return sorted(result.metrics["step"] for result in grid)
+
+
+def test_fifo_runs_every_trial_to_its_end(embedded_ray: None, tmp_path: Path) -> None:
+    assert steps(search("fifo", tmp_path)) == [STEPS] * 6
+
+
+def test_asha_stops_bad_trials_early(embedded_ray: None, tmp_path: Path) -> None:
+    grid = search({"type": "asha", "max_t": STEPS, "grace_period": 1, "reduction_factor": 2}, tmp_path, samples=8)
+    assert min(steps(grid)) < STEPS
+    assert max(steps(grid)) == STEPS
+
+
+def test_hyperband_stops_bad_trials_early(embedded_ray: None, tmp_path: Path) -> None:
+    grid = search({"type": "hyperband", "max_t": STEPS}, tmp_path, samples=8)
+    assert min(steps(grid)) < STEPS
+
+
+def test_bohb_with_its_scheduler(embedded_ray: None, tmp_path: Path) -> None:
+    pytest.importorskip("hpbandster")
+    grid = search({"type": "hb_bohb", "max_t": STEPS}, tmp_path, samples=8, search_algorithm="bohb")
+    assert min(steps(grid)) < STEPS
+
+
+def test_median_stops_bad_trials_early(embedded_ray: None, tmp_path: Path) -> None:
+    grid = search({"type": "median", "grace_period": 2, "min_samples_required": 2}, tmp_path, samples=8)
+    assert min(steps(grid)) < STEPS
+    assert max(steps(grid)) == STEPS
+
+
+def test_pbt_changes_hyperparameters_on_the_way(embedded_ray: None, tmp_path: Path) -> None:
+    mutations = {"lr": LR, "kind": {"type": "choice", "choices": ["a", "b"]}, "nested": {"size": [1, 2, 4]}}
+    scheduler = {"type": "pbt", "perturbation_interval": 2, "hyperparam_mutations": mutations}
+    grid = search(scheduler, tmp_path, samples=4)
+    assert steps(grid) == [STEPS] * 4
+    changed = [result for result in grid if result.metrics_dataframe["lr"].nunique() > 1]
+    assert changed
+    assert all(result.config["kind"] in ("a", "b") for result in grid)
+    assert all(result.config["nested"]["size"] in (1, 2, 4) for result in grid)
+
+
+def test_pbt_schedule_is_replayed(embedded_ray: None, tmp_path: Path) -> None:
+    scheduler = {"type": "pbt", "perturbation_interval": 2, "hyperparam_mutations": {"lr": LR}}
+    search(scheduler, tmp_path / "first", samples=4)
+    policies = list((tmp_path / "first").rglob("pbt_policy_*.txt"))
+    if not policies:  # Ray writes them into the session's folder, and copies them at its own pace
+        import ray
+
+        policies = list(Path(ray._private.worker._global_node.get_session_dir_path()).rglob("pbt_policy_*.txt"))
+    assert policies
+    grid = search(
+        {"type": "pbt_replay", "policy_file": str(policies[0])}, tmp_path / "second", samples=1, search_space={}
+    )
+    assert steps(grid) == [STEPS]
+
+
+def test_pb2_keeps_to_its_bounds(embedded_ray: None, tmp_path: Path) -> None:
+    scheduler = {"type": "pb2", "perturbation_interval": 2, "hyperparam_bounds": {"lr": [0.2, 0.8]}}
+    space = {"lr": {"type": "uniform", "low": 0.2, "high": 0.8}}
+    grid = search(scheduler, tmp_path, samples=4, search_space=space)
+    assert steps(grid) == [STEPS] * 4
+    assert all(0.2 <= rate <= 0.8 for result in grid for rate in result.metrics_dataframe["lr"])
+
+
+@pytest.mark.parametrize("allocation", ["DistributeResources", "DistributeResourcesToTopJob"])
+def test_resource_changing_runs_over_its_base(allocation: str, embedded_ray: None, tmp_path: Path) -> None:
+    scheduler = {
+        "type": "resource_changing",
+        "base_scheduler": {"type": "asha", "max_t": STEPS, "reduction_factor": 2},
+        "resources_allocation_function": {"type": allocation, "increase_by": {"CPU": 1}, "increase_by_times": 1},
+    }
+    grid = search(scheduler, tmp_path, samples=2)
+    assert len(grid) == 2
+    assert max(steps(grid)) == STEPS
+
+
+def test_seed_decides_random_search(embedded_ray: None, tmp_path: Path) -> None:
+    first, again = (search("fifo", tmp_path / name, samples=3) for name in ("first", "again"))
+    assert [result.config for result in first] == [result.config for result in again]
