@@ -23,7 +23,7 @@ def map_variables(task: BaseOperator, context: Context) -> dict[str, Any]:
         for mapped in reversed(list(group.iter_mapped_task_groups())):
             values, _ = mapped._expand_input.resolve(context)
             found.update(values)
-    original = context["dag"].get_task(task.task_id)
+    original: Any = context["dag"].get_task(task.task_id)
     if getattr(original, "is_mapped", False):
         values, _ = original._get_specified_expand_input().resolve(context)
         found.update(values.get("op_kwargs", {}) if isinstance(values.get("op_kwargs"), Mapping) else values)

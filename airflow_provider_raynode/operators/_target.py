@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.exceptions import ClusterError, ConfigError
+from airflow_provider_raynode.hooks._cluster import version_problem
 from airflow_provider_raynode.operators._function import function_name, goes_by_value
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.hooks.ray import RayHook
 
 log = logging.getLogger(__name__)
-
-OLDEST_RAY = (2, 60)
 
 
 def check_target(function: Callable[..., Any] | str, config: RayConfig, hook: RayHook, catalog: Catalog) -> str | None:
@@ -30,7 +29,8 @@ def check_target(function: Callable[..., Any] | str, config: RayConfig, hook: Ra
     if hook.resolve().address == "local":
         return _check_embedded(config)
     info = hook.cluster_info()
-    _check_ray(info.ray_version, hook)
+    if problem := version_problem(info.ray_version):
+        raise ClusterError(f"{hook.resolve().address}: {problem}")
     if goes_by_value(function):
         _check_python(function_name(function), info.python_version)
     if catalog.is_local and not (config.catalog.shared or info.is_this_host):
@@ -58,17 +58,6 @@ def _check_embedded(config: RayConfig) -> str:
             "the embedded Ray needs the package ray[tune] on the Airflow worker, and it is not installed: "
             "pip install 'ray[tune]', or set ray_cluster.address (or the connection) to a cluster"
         ) from None
-
-
-def _check_ray(found: str, hook: RayHook) -> None:
-    parts = found.split(".")
-    minor = tuple(int(part) for part in parts[:2] if part.isdigit())
-    if len(minor) == 2 and minor < OLDEST_RAY:
-        oldest = ".".join(map(str, OLDEST_RAY))
-        raise ClusterError(
-            f"the cluster at {hook.resolve().address} runs Ray {found}; this provider needs Ray {oldest} or newer "
-            f"there: use an image or an installation with ray[tune] {oldest}"
-        )
 
 
 def _check_python(name: str, found: str | None) -> None:

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from airflow_provider_raynode.exceptions import CatalogError, NodeFailedError, RayNodeError, SpecError
 from airflow_provider_raynode.launchers import JobState, JobStatus
+from airflow_provider_raynode.links.ray_job import RayJobLink
 from airflow_provider_raynode.operators import _progress
 from airflow_provider_raynode.operators._attempt import (
     as_attempt,
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 # Poll soon after the start, so that a short job ends without a wait, then settle at the configured interval.
 _FIRST_POLL_S = 0.1
+# A child process and a local file cost nothing to look at.
+_LOCAL_POLL_S = 0.5
 # Airflow kills a task 5 s after its SIGTERM.
 _STOP_ON_KILL_S = 4.0
 
@@ -43,6 +46,7 @@ class RayExecutionOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = ("job",)
+    operator_extra_links = (RayJobLink(),)
     ui_color = "#ffe3b3"
     # The word for the work in messages.
     work: ClassVar[str] = "job"
@@ -66,6 +70,7 @@ class RayExecutionOperator(BaseOperator):
         catalog = catalog_for(job.catalog_uri).at(job.node_prefix)
         spec = read_spec(job, catalog)
         job, spec = self._attempt_to_run(job, spec, catalog, retry=context["ti"].try_number > 1)
+        RayJobLink().push(context, job)
         with launcher_for_spec(job, spec) as launcher:
             self._running = (launcher, job)
             try:
@@ -116,6 +121,7 @@ class RayExecutionOperator(BaseOperator):
         pace = _progress.Pace()
         interval = _FIRST_POLL_S
         seen: NodeProgress | None = None
+        longest = min(self.poll_interval_s, _LOCAL_POLL_S) if job.launcher == "local" else self.poll_interval_s
         while True:
             status = launcher.status(job)
             chunk = launcher.read_log(job, offset, final=status.state.ended)
@@ -132,7 +138,7 @@ class RayExecutionOperator(BaseOperator):
             if status.state.ended:
                 return status
             time.sleep(interval)
-            interval = min(interval * 1.3, self.poll_interval_s)
+            interval = min(interval * 1.3, longest)
 
     def _progress(self, job: JobRef, catalog: Catalog) -> NodeProgress | None:
         try:

@@ -13,6 +13,7 @@ from airflow.sdk.exceptions import AirflowFailException
 from airflow_provider_raynode import __version__
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.exceptions import BindingError, ConfigError
+from airflow_provider_raynode.links.ray_job import RayJobLink
 from airflow_provider_raynode.operators._attempt import launcher_for_spec, open_attempt
 from airflow_provider_raynode.operators._function import check_callable, stage_function
 from airflow_provider_raynode.operators._inputs import stage_inputs
@@ -49,6 +50,7 @@ class RayFanOutOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("ray_config", "op_kwargs")
     template_fields_renderers = {"op_kwargs": "py"}  # noqa: RUF012  Airflow's own type of the attribute
+    operator_extra_links = (RayJobLink(),)
     ui_color = "#d9ecff"
 
     def __init__(
@@ -74,8 +76,8 @@ class RayFanOutOperator(BaseOperator):
         self.returns = as_returns(returns)
         self.ray_conn_id = ray_conn_id
         self.ray_node_id = ray_node_id
-        if self.has_dag():
-            check_early(python_callable, ray_config, self.op_kwargs, self.dag)
+        if (parsed := self.get_dag()) is not None:
+            check_early(python_callable, ray_config, self.op_kwargs, parsed)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stage and submit; see the class."""

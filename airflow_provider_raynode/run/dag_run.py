@@ -105,7 +105,7 @@ def _load(path: Path, dag_id: str | None) -> DAG:
         raise DagFileError(f"{path} holds several DAGs: choose one with --dag-id {{{','.join(sorted(found))}}}")
     if dag_id is not None and dag_id not in found:
         raise DagFileError(f"{path} holds no DAG {dag_id!r}; it has: {', '.join(sorted(found))}")
-    dag = found[dag_id] if dag_id is not None else next(iter(found.values()))
+    dag: DAG = found[dag_id] if dag_id is not None else next(iter(found.values()))
     sync_bag_to_db(bag, "dags-folder", None)
     return dag
 

@@ -197,7 +197,7 @@ def _checkpoint(grid: ResultGrid, index: int, spec: NodeSpec, attempt: Catalog) 
     assert search is not None
     result = grid[index]
     checkpoint = result.checkpoint
-    if search.scope == "all" and result.best_checkpoints:
+    if search.scope == "all" and result.best_checkpoints and search.metric and search.mode:
         checkpoint = result.get_best_checkpoint(search.metric, search.mode) or checkpoint
     if checkpoint is None:
         return None

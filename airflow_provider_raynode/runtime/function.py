@@ -54,7 +54,8 @@ def _load(source: FunctionSource) -> Callable[..., Any]:
             ) from error
     if not callable(function):
         raise ClusterError(f"{source.name} is a {type(function).__name__}, not a function")
-    return function
+    loaded: Callable[..., Any] = function
+    return loaded
 
 
 def read_function(ref: FunctionRef, catalog: Catalog) -> FunctionSource:

@@ -62,7 +62,8 @@ class RayNode(TaskGroup):
         default_args: Mapping[str, Any] | None = None,
         **group_kwargs: Any,
     ) -> None:
-        super().__init__(group_id=group_id, default_args=dict(default_args or {}), **group_kwargs)
+        defaults: Any = dict(default_args or {})
+        super().__init__(group_id=group_id, default_args=defaults, **group_kwargs)
         prefix = "" if self.prefix_group_id else f"{group_id}_"
         with self:
             self.fan_out = RayFanOutOperator(

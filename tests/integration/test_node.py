@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,13 +32,13 @@ CONFIG: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def no_ray_left() -> Any:
     """After each test no process of a Ray that it started is alive."""
-    before = {process.pid for process in psutil.process_iter()}
     yield
-    names = ("raylet", "gcs_server", "ray::")
     left = [
         process.info
-        for process in psutil.process_iter(["pid", "name", "cmdline"])
-        if process.pid not in before and any(name in " ".join(process.info["cmdline"] or []) for name in names)
+        for process in psutil.process_iter(["pid", "name", "cmdline", "environ"])
+        # A process that this session started, directly or not, has its Airflow home.
+        if (process.info.pop("environ") or {}).get("AIRFLOW_HOME") == os.environ["AIRFLOW_HOME"]
+        and process.pid != os.getpid()
     ]
     assert not left
 
