@@ -74,14 +74,23 @@ def _empty(value: Any) -> Any:
     return {} if value is None else value
 
 
+# The limits stand before the validators: behind them the JSON schema would not have them.
 Number = Annotated[float, BeforeValidator(as_number)]
+PositiveNumber = Annotated[float, Field(gt=0), BeforeValidator(as_number)]
+NonNegativeNumber = Annotated[float, Field(ge=0), BeforeValidator(as_number)]
+NumberAboveOne = Annotated[float, Field(gt=1), BeforeValidator(as_number)]
+Fraction = Annotated[float, Field(ge=0, le=1), BeforeValidator(as_number)]
+AtMostHalf = Annotated[float, Field(ge=0, le=0.5), BeforeValidator(as_number)]
 Integer = Annotated[int, BeforeValidator(as_integer)]
+PositiveInteger = Annotated[int, Field(ge=1), BeforeValidator(as_integer)]
+NonNegativeInteger = Annotated[int, Field(ge=0), BeforeValidator(as_integer)]
+LimitOrNone = Annotated[int, Field(ge=-1), BeforeValidator(as_integer)]
+"""A count, or -1 for no limit."""
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63), BeforeValidator(as_integer)]
+"""What numpy samples integers from."""
+Seed = Annotated[int, Field(ge=0, lt=2**32), BeforeValidator(as_integer)]
+"""What numpy's generators take as a seed."""
 Switch = Annotated[bool, BeforeValidator(as_switch)]
 Text = Annotated[str, Field(min_length=1)]
-PositiveNumber = Annotated[Number, Field(gt=0)]
-NonNegativeNumber = Annotated[Number, Field(ge=0)]
-PositiveInteger = Annotated[Integer, Field(ge=1)]
-NonNegativeInteger = Annotated[Integer, Field(ge=0)]
-Fraction = Annotated[Number, Field(ge=0, le=1)]
 # A section whose key is there with nothing below it, which YAML reads as null.
 EmptyIsDefault = BeforeValidator(_empty)

@@ -128,9 +128,9 @@ def plain(value: Any, loc: Loc, found: list[Problem]) -> Any:
         return [plain(each, (*loc, index), found) for index, each in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         found.append((loc, f"{value} is not a finite number"))
-    elif value is not None and type(value) not in (str, int, float, bool):
-        kind = f"{type(value).__module__}.{type(value).__qualname__}"
-        found.append(
-            (loc, f"{shown(value)} is of type {kind}: allowed are text, numbers, booleans, lists and mappings")
-        )
-    return value
+        return None
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    kind = f"{type(value).__module__}.{type(value).__qualname__}"
+    found.append((loc, f"{shown(value)} is of type {kind}: allowed are text, numbers, booleans, lists and mappings"))
+    return None

@@ -77,8 +77,8 @@ _SPACE = """\
 
 Each name in `ray_tune.search_space` is an argument of the function. Its value is a domain (`type` and the arguments
 below), a constant (text, number, boolean, null, list), or a mapping of the same kind, which the function gets as a
-dict. A constant that is a mapping and looks like a domain is written `{type: constant, value: {…}}`. A domain cannot stand
-inside a list. `sample_from` needs code, so it is not there.
+dict. A constant that is a mapping and looks like a domain is written `{type: constant, value: {…}}`. A domain cannot
+stand inside a list. `sample_from` needs code, so it is not there.
 """
 
 _SCHEDULERS = """\
@@ -94,8 +94,8 @@ _SEARCHERS = """\
 ## Search algorithms
 
 `ray_tune.search_algorithm` is a name, or `{type: name, …}` with the arguments below, as for schedulers. `space` is
-always `ray_tune.search_space`. An algorithm that would drop a `q`, a logarithm or a grid without a word is refused with that
-domain.
+always `ray_tune.search_space`. An algorithm that would drop a `q`, a logarithm or a grid without a word is refused
+with that domain.
 """
 
 _RULES = """\

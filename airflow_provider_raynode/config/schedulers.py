@@ -15,11 +15,12 @@ from pydantic import Field
 from airflow_provider_raynode.config._kinds import Kind, by_type
 from airflow_provider_raynode.config._section import Problem, Section
 from airflow_provider_raynode.config._values import (
+    AtMostHalf,
     Fraction,
     Integer,
     NonNegativeInteger,
     NonNegativeNumber,
-    Number,
+    NumberAboveOne,
     PositiveInteger,
     PositiveNumber,
     Switch,
@@ -60,9 +61,7 @@ class ASHAScheduler(_Measured):
     type: Literal["ASHAScheduler"]
     max_t: PositiveInteger = Field(default=100, description="a trial is stopped at this time, in units of time_attr")
     grace_period: PositiveInteger = Field(default=1, description="no trial is stopped before this time")
-    reduction_factor: Annotated[Number, Field(gt=1)] = Field(
-        default=4.0, description="one in so many trials goes on at each rung"
-    )
+    reduction_factor: NumberAboveOne = Field(default=4.0, description="one in so many trials goes on at each rung")
     brackets: PositiveInteger = Field(default=1, description="number of brackets, each with a later first rung")
     stop_last_trials: Switch = Field(default=True, description="whether to stop trials that have reached max_t")
 
@@ -74,9 +73,7 @@ class ASHAScheduler(_Measured):
 
 class _HyperBand(_Measured):
     max_t: PositiveInteger = Field(default=81, description="a trial is stopped at this time, in units of time_attr")
-    reduction_factor: Annotated[Number, Field(gt=1)] = Field(
-        default=3.0, description="one in so many trials goes on at each halving"
-    )
+    reduction_factor: NumberAboveOne = Field(default=3.0, description="one in so many trials goes on at each halving")
     stop_last_trials: Switch = Field(default=True, description="whether to stop trials that have reached max_t")
 
 
@@ -128,9 +125,7 @@ class PopulationBasedTraining(_Measured):
     hyperparam_mutations: Annotated[dict[str, Any], SearchSpaceSchema(lists_are_choices=True)] = Field(
         min_length=1, description="what to change: a domain or a list of values per hyperparameter, nested as the space"
     )
-    quantile_fraction: Annotated[Number, Field(ge=0, le=0.5)] = Field(
-        default=0.25, description="share of trials that are best, and that are worst"
-    )
+    quantile_fraction: AtMostHalf = Field(default=0.25, description="share of trials that are best, and that are worst")
     resample_probability: Fraction = Field(default=0.25, description="chance to sample anew in place of a small change")
     perturbation_factors: tuple[PositiveNumber, PositiveNumber] = Field(
         default=(1.2, 0.8), description="factors of a small change"
@@ -166,9 +161,7 @@ class PB2(_Measured):
     hyperparam_bounds: dict[str, Any] = Field(
         min_length=1, description="what to change: [low, high] per hyperparameter, nested as the search space"
     )
-    quantile_fraction: Annotated[Number, Field(ge=0, le=0.5)] = Field(
-        default=0.25, description="share of trials that are best, and that are worst"
-    )
+    quantile_fraction: AtMostHalf = Field(default=0.25, description="share of trials that are best, and that are worst")
     log_config: Switch = Field(default=True, description="whether to log each change of a trial's hyperparameters")
     require_attrs: Switch = Field(
         default=True, description="whether a report without time_attr or metric fails the search"

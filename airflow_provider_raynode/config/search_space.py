@@ -49,9 +49,11 @@ class SpaceReader:
         if not isinstance(space, dict):
             self.found.append(((), f"{shown(value)} is not a mapping (name: domain or constant)"))
             return {}
-        if self.found:
-            return {}
-        return {name: self._node(each, (name,)) for name, each in space.items()}
+        space = {name: self._node(each, (name,)) for name, each in space.items()}
+        # What is no plain data is not told again as what it makes of its domain.
+        first = dict(reversed(self.found))
+        self.found = [(loc, first[loc]) for loc in dict.fromkeys(loc for loc, _ in self.found)]
+        return space
 
     def _node(self, value: Any, loc: Loc) -> Any:
         if isinstance(value, dict):

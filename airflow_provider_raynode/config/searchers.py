@@ -11,10 +11,10 @@ from airflow_provider_raynode.config._kinds import Kind, by_type
 from airflow_provider_raynode.config._section import Problem
 from airflow_provider_raynode.config._values import (
     Fraction,
-    Integer,
     NonNegativeInteger,
     Number,
     PositiveInteger,
+    Seed,
     Switch,
     Text,
 )
@@ -63,7 +63,7 @@ class BasicVariantGenerator(Searcher):
     constant_grid_search: Switch = Field(
         default=False, description="whether the random values stay the same over a whole grid"
     )
-    random_state: NonNegativeInteger | None = _SEED
+    random_state: Seed | None = _SEED
 
 
 class OptunaSearch(_Measured):
@@ -82,7 +82,7 @@ class OptunaSearch(_Measured):
 
     type: Literal["OptunaSearch"]
     study_name: Text | None = Field(default=None, description="name of the study")
-    seed: NonNegativeInteger | None = _SEED
+    seed: Seed | None = _SEED
     evaluated_rewards: list[Number] | None = Field(
         default=None, description="known results of points_to_evaluate, which are then not run"
     )
@@ -93,7 +93,7 @@ class OptunaSearch(_Measured):
 
 
 class HyperOptSearch(_Measured):
-    """HyperOpt's tree of Parzen estimators."""
+    """HyperOpt's tree of Parzen estimators; it gives a constant list as a tuple."""
 
     short_names: ClassVar[tuple[str, ...]] = ("hyperopt",)
     ray_class: ClassVar[str] = "ray.tune.search.hyperopt:HyperOptSearch"
@@ -111,7 +111,7 @@ class HyperOptSearch(_Measured):
 
     type: Literal["HyperOptSearch"]
     n_initial_points: NonNegativeInteger = Field(default=20, description="random trials before the model is used")
-    random_state_seed: NonNegativeInteger | None = _SEED
+    random_state_seed: Seed | None = _SEED
     gamma: Fraction = Field(default=0.25, description="share of trials that count as good")
 
 
@@ -127,7 +127,7 @@ class TuneBOHB(_Measured):
 
     type: Literal["TuneBOHB"]
     bohb_config: dict[str, Any] | None = Field(default=None, description="arguments of HpBandSter's BOHB")
-    seed: NonNegativeInteger | None = _SEED
+    seed: Seed | None = _SEED
     max_concurrent: NonNegativeInteger = Field(default=0, description="most trials at a time; 0: no limit")
 
 
@@ -162,7 +162,7 @@ class BayesOptSearch(_Measured):
     utility_kwargs: dict[str, Any] | None = Field(
         default=None, description="arguments of its utility function: kind, kappa, xi"
     )
-    random_state: NonNegativeInteger | None = Field(
+    random_state: Seed | None = Field(
         default=None, description="seed of the algorithm; ray_tune.seed where left out, else Ray's own 42"
     )
     random_search_steps: NonNegativeInteger = Field(default=10, description="random trials before the model is used")
@@ -179,7 +179,7 @@ class ZOOptSearch(_Measured):
 
     short_names: ClassVar[tuple[str, ...]] = ("zoopt",)
     ray_class: ClassVar[str] = "ray.tune.search.zoopt:ZOOptSearch"
-    domains: ClassVar[frozenset[str] | None] = frozenset({"uniform", "quniform", "randint", "choice"})
+    domains: ClassVar[frozenset[str] | None] = frozenset({"uniform", "randint", "choice"})
     libraries: ClassVar[Mapping[str, str]] = {"zoopt": "zoopt>=0.4.2"}
     not_in_yaml: ClassVar[Mapping[str, str]] = {"dim_dict": _SPACE}
 
@@ -203,7 +203,7 @@ class AxSearch(_Measured):
     type: Literal["AxSearch"]
     parameter_constraints: list[Text] | None = Field(default=None, description="such as `x3 >= x4`")
     outcome_constraints: list[Text] | None = Field(default=None, description="such as `latency <= 3`")
-    random_seed: Integer | None = _SEED
+    random_seed: Seed | None = _SEED
 
 
 class HEBOSearch(_Measured):
@@ -220,7 +220,7 @@ class HEBOSearch(_Measured):
     evaluated_rewards: list[Number] | None = Field(
         default=None, description="known results of points_to_evaluate, which are then not run"
     )
-    random_state_seed: NonNegativeInteger | None = _SEED
+    random_state_seed: Seed | None = _SEED
     max_concurrent: PositiveInteger = Field(default=8, description="most trials at a time")
 
     def problems(self) -> Iterator[Problem]:

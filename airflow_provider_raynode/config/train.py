@@ -10,7 +10,7 @@ from pydantic import Field
 from airflow_provider_raynode.config._section import Problem, Section
 from airflow_provider_raynode.config._values import (
     EmptyIsDefault,
-    Integer,
+    LimitOrNone,
     NonNegativeNumber,
     PositiveInteger,
     PositiveNumber,
@@ -59,13 +59,13 @@ class Scaling(Section):
 class TrainFailure(Section):
     """What happens when a worker fails: the FailureConfig of Ray Train."""
 
-    max_failures: Annotated[Integer, Field(ge=-1)] = Field(
+    max_failures: LimitOrNone = Field(
         default=0, description="times that the training goes on from its last checkpoint; -1: without end"
     )
-    controller_failure_limit: Annotated[Integer, Field(ge=-1)] = Field(
+    controller_failure_limit: LimitOrNone = Field(
         default=-1, description="failures of the controller that are survived; -1: without end"
     )
-    max_preemption_failures: Annotated[Integer, Field(ge=-1)] = Field(
+    max_preemption_failures: LimitOrNone = Field(
         default=-1, description="preempted nodes that are survived; -1: without end"
     )
     relax_collectives_on_preemption: Switch = Field(

@@ -12,10 +12,11 @@ from airflow_provider_raynode.config._section import Problem, Section, folded
 from airflow_provider_raynode.config._values import (
     EmptyIsDefault,
     Integer,
-    NonNegativeInteger,
+    LimitOrNone,
     Number,
     PositiveInteger,
     PositiveNumber,
+    Seed,
     Switch,
     Text,
 )
@@ -31,7 +32,7 @@ _PARTS = ("search_algorithm", "scheduler")
 class Failure(Section):
     """What happens when a trial fails: Ray's FailureConfig."""
 
-    max_failures: Annotated[Integer, Field(ge=-1)] = Field(
+    max_failures: LimitOrNone = Field(
         default=0, description="times that a trial is tried again from its last checkpoint; -1: without end"
     )
     fail_fast: Switch | Literal["raise"] = Field(
@@ -85,9 +86,7 @@ class RayTune(Section):
         default=None,
         description="a trial ends when the reported value reaches the bound, e.g. {training_iteration: 20}",
     )
-    seed: Annotated[NonNegativeInteger, Field(lt=2**32)] | None = Field(
-        default=None, description="seed of the search, for runs that propose the same trials"
-    )
+    seed: Seed | None = Field(default=None, description="seed of the search, for runs that propose the same trials")
     scheduler: AnyScheduler | None = Field(
         default=None, description="stops or changes trials while they run; left out: FIFOScheduler"
     )

@@ -149,7 +149,7 @@ def test_search_algorithm_runs_and_keeps_to_the_space(
     assert len(grid) == TRIALS
     for result in grid:
         assert_inside(config.search_space, result.config)
-        assert result.config["constant"] == [1, 2]
+        assert list(result.config["constant"]) == [1, 2]  # HyperOpt makes it a tuple
         assert result.config["nested"]["fixed"] == "f"
     assert grid.get_best_result().metrics["score"] == min(result.metrics["score"] for result in grid)
 
