@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def get_raynode_cli_commands() -> list[CLICommand]:
     """Return the group `raynode`, with the commands of the console script `raynode`."""
     from airflow.cli.cli_config import ActionCommand, GroupCommand
-    from airflow.cli.cli_config import Arg as untyped_arg
+    from airflow.cli.cli_config import Arg as untyped_arg  # noqa: N813  a class, called like a function below
 
     # Airflow leaves its signature without types.
     argument: Callable[..., Any] = untyped_arg

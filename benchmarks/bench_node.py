@@ -7,8 +7,10 @@ meets both. `--quick` runs each once and the plain script with fewer trials.
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -20,6 +22,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 HOME = Path(tempfile.mkdtemp(prefix="raynode-bench-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 (HOME / "dags").mkdir()
 os.environ.update(
     AIRFLOW_HOME=str(HOME),
@@ -29,6 +32,8 @@ os.environ.update(
     AIRFLOW__LOGGING__LOGGING_LEVEL="ERROR",
     RAY_AUTH_MODE="disabled",
 )
+# Compiled modules are cached, as they are in every deployment.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ.pop("RAY_ADDRESS", None)
 
 
@@ -67,7 +72,7 @@ _counter = 0
 
 
 def node(ray_config: dict[str, Any]) -> tuple[float, float, dict[str, Any]]:
-    """Run a node on the embedded Ray without Airflow around it; return seconds of search, seconds of process, result."""
+    """Run a node on the embedded Ray without Airflow around it; return search seconds, process seconds, result."""
     from airflow_provider_raynode.catalog import Catalog
     from airflow_provider_raynode.launchers import JobState, launcher_for
     from airflow_provider_raynode.operators._function import stage_function

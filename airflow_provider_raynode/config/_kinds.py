@@ -1,13 +1,11 @@
 """Picking the class of a scheduler or a search algorithm by what stands behind `type:`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Union, get_args
 
-from pydantic import GetJsonSchemaHandler, ValidationError, WrapValidator
+from pydantic import GetJsonSchemaHandler, SerializationInfo, TypeAdapter, ValidationError
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, core_schema
 
 from airflow_provider_raynode.config._section import Problem, Section, as_validation_error, folded, one_of
 from airflow_provider_raynode.config._values import shown
@@ -47,31 +45,61 @@ class Kind(Section):
         return {name: getattr(self, name) for name in type(self).model_fields if name not in left_out}
 
 
-def by_type(kinds: tuple[type[Kind], ...], what: str) -> WrapValidator:
-    """Return a validator that takes a name or a mapping with `type`, and gives the class that it names.
+class ByType:
+    """Annotation of a field that holds one of several kinds: takes a name or a mapping with `type`.
 
+    It stands for the union of the kinds without building it: only the class that a file names is ever built, since a
+    config is read whenever Airflow parses a DAG file.
+
+    :param kinds: the classes.
     :param what: what a kind is, for the messages.
     """
-    table = {folded(name): kind for kind in kinds for name in kind.names()}
-    spellings = [kind.class_name() for kind in kinds]
-    every = [name for kind in kinds for name in kind.names()]
 
-    def pick(value: Any, handler: Any) -> Kind:
-        if isinstance(value, kinds):
+    def __init__(self, kinds: tuple[type[Kind], ...], what: str) -> None:
+        self._kinds = kinds
+        self._what = what
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self._pick,
+            serialization=core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True),
+        )
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        every = tuple(name for kind in self._kinds for name in kind.names())
+        union: Any = Union[(*self._kinds, Literal[every])]
+        return handler(TypeAdapter(union).core_schema)
+
+    def _pick(self, value: Any) -> Kind:
+        if isinstance(value, self._kinds):
             return value
         if isinstance(value, str):
             value = {"type": value}
         if not isinstance(value, Mapping):
-            raise _error(what, ((), f"{shown(value)} is neither the name of a {what} nor a mapping with type"))
+            raise _error(
+                self._what, ((), f"{shown(value)} is neither the name of a {self._what} nor a mapping with type")
+            )
+        spellings = [kind.class_name() for kind in self._kinds]
         word = value.get("type")
         if word is None:
-            raise _error(what, (("type",), f"is missing: which {what}; allowed: {', '.join(spellings)}"))
+            raise _error(self._what, (("type",), f"is missing: which {self._what}; allowed: {', '.join(spellings)}"))
+        table = {folded(name): kind for kind in self._kinds for name in kind.names()}
         kind = table.get(folded(word)) if isinstance(word, str) else None
         if kind is None:
-            raise _error(what, (("type",), _unknown(word, every, spellings)))
+            every = [name for kind in self._kinds for name in kind.names()]
+            raise _error(self._what, (("type",), _unknown(word, every, spellings)))
         return kind.model_validate({**value, "type": kind.class_name()})
 
-    return WrapValidator(pick, json_schema_input_type=Union[(*kinds, Literal[tuple(every)])])
+
+def _dumped(value: Kind | None, info: SerializationInfo) -> dict[str, Any] | None:
+    if value is None:
+        return None
+    return value.model_dump(
+        mode=info.mode,
+        exclude_unset=info.exclude_unset,
+        exclude_defaults=info.exclude_defaults,
+        exclude_none=info.exclude_none,
+    )
 
 
 def _unknown(word: Any, every: list[str], spellings: list[str]) -> str:

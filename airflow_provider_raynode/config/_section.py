@@ -1,7 +1,5 @@
 """The base of every section: unknown keys, wrong values and broken rules, all of them, in the words of this package."""
 
-from __future__ import annotations
-
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,7 +31,7 @@ class Section(BaseModel):
     collected, so that one look at the message is enough.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False, defer_build=True)
 
     renamed: ClassVar[Mapping[str, str]] = {}
     """Other spellings of a key, with the key."""

@@ -1,7 +1,5 @@
 """Where the node runs and on what: the sections `ray_cluster`, `default_resources` and `catalog`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any

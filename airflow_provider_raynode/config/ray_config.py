@@ -1,7 +1,5 @@
 """RayConfig: the whole config file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path

@@ -5,14 +5,12 @@ What differs from Ray: `time_attr` is `training_iteration` everywhere (Ray's PBT
 would quietly turn the scheduler off in most searches.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from airflow_provider_raynode.config._kinds import Kind, by_type
+from airflow_provider_raynode.config._kinds import ByType, Kind
 from airflow_provider_raynode.config._section import Problem, Section
 from airflow_provider_raynode.config._values import (
     AtMostHalf,
@@ -200,21 +198,6 @@ class ResourceAllocation(Section):
     )
 
 
-class ResourceChangingScheduler(Scheduler):
-    """Gives free resources to running trials; works with `reuse_actors: false` only, and needs checkpoints."""
-
-    short_names: ClassVar[tuple[str, ...]] = ("resource_changing",)
-    ray_class: ClassVar[str] = "ray.tune.schedulers:ResourceChangingScheduler"
-
-    type: Literal["ResourceChangingScheduler"]
-    base_scheduler: BaseScheduler | None = Field(
-        default=None, description="the scheduler that decides on the trials; FIFOScheduler where left out"
-    )
-    resources_allocation_function: ResourceAllocation = Field(
-        default=ResourceAllocation(), description="one of Ray's two ways, with its arguments"
-    )
-
-
 _PLAIN = (
     FIFOScheduler,
     ASHAScheduler,
@@ -225,30 +208,24 @@ _PLAIN = (
     PopulationBasedTrainingReplay,
     PB2,
 )
+
+
+class ResourceChangingScheduler(Scheduler):
+    """Gives free resources to running trials; works with `reuse_actors: false` only, and needs checkpoints."""
+
+    short_names: ClassVar[tuple[str, ...]] = ("resource_changing",)
+    ray_class: ClassVar[str] = "ray.tune.schedulers:ResourceChangingScheduler"
+
+    type: Literal["ResourceChangingScheduler"]
+    base_scheduler: Annotated[Scheduler, ByType(_PLAIN, "scheduler")] | None = Field(
+        default=None, description="the scheduler that decides on the trials; FIFOScheduler where left out"
+    )
+    resources_allocation_function: ResourceAllocation = Field(
+        default=ResourceAllocation(), description="one of Ray's two ways, with its arguments"
+    )
+
+
 SCHEDULERS: tuple[type[Scheduler], ...] = (*_PLAIN, ResourceChangingScheduler)
 """Every scheduler of Ray 2.60."""
 
-BaseScheduler = Annotated[
-    FIFOScheduler
-    | ASHAScheduler
-    | HyperBandScheduler
-    | HyperBandForBOHB
-    | MedianStoppingRule
-    | PopulationBasedTraining
-    | PopulationBasedTrainingReplay
-    | PB2,
-    by_type(_PLAIN, "scheduler"),
-]
-AnyScheduler = Annotated[
-    FIFOScheduler
-    | ASHAScheduler
-    | HyperBandScheduler
-    | HyperBandForBOHB
-    | MedianStoppingRule
-    | PopulationBasedTraining
-    | PopulationBasedTrainingReplay
-    | PB2
-    | ResourceChangingScheduler,
-    by_type(SCHEDULERS, "scheduler"),
-]
-ResourceChangingScheduler.model_rebuild()
+AnyScheduler = Annotated[Scheduler, ByType(SCHEDULERS, "scheduler")]

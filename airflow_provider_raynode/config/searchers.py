@@ -1,13 +1,11 @@
 """The search algorithms of Ray Tune, each with its constructor's arguments under Ray's names and Ray's defaults."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from airflow_provider_raynode.config._kinds import Kind, by_type
+from airflow_provider_raynode.config._kinds import ByType, Kind
 from airflow_provider_raynode.config._section import Problem
 from airflow_provider_raynode.config._values import (
     Fraction,
@@ -246,15 +244,4 @@ SEARCHERS: tuple[type[Searcher], ...] = (
 )
 """Every search algorithm of Ray 2.60."""
 
-AnySearcher = Annotated[
-    BasicVariantGenerator
-    | OptunaSearch
-    | HyperOptSearch
-    | TuneBOHB
-    | NevergradSearch
-    | BayesOptSearch
-    | ZOOptSearch
-    | AxSearch
-    | HEBOSearch,
-    by_type(SEARCHERS, "search algorithm"),
-]
+AnySearcher = Annotated[Searcher, ByType(SEARCHERS, "search algorithm")]

@@ -1,7 +1,5 @@
 """The section `ray_train`: distributed training. Checked now; a node that runs it comes with a later version."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Literal
 

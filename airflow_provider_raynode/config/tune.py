@@ -1,7 +1,5 @@
 """The section `ray_tune`: the search."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 

@@ -20,44 +20,11 @@ from typing import Any
 
 from airflow_provider_raynode.catalog import Catalog, CatalogRef
 from airflow_provider_raynode.exceptions import ConfigError
+from airflow_provider_raynode.operators._resolve import function_name
 from airflow_provider_raynode.spec import FunctionRef, digest
 
 # Never by value: ours is shipped to the cluster as it is, and Airflow's own modules hold locks and connections.
 _SHIPPED = frozenset({"airflow_provider_raynode", "airflow"})
-
-
-def function_name(function: Callable[..., Any] | str) -> str:
-    """Return the name that messages use: the qualified name, or the import path as given."""
-    if isinstance(function, str):
-        return function
-    if isinstance(function, functools.partial):
-        return function_name(function.func)
-    return getattr(function, "__qualname__", type(function).__qualname__)
-
-
-def check_callable(function: Any) -> None:
-    """Refuse what can never be a node's function, at parse time.
-
-    :raises ConfigError: not callable, a decorated Airflow task, or an import path that is not `pkg.mod:fn`.
-    """
-    if isinstance(function, str):
-        module, _, name = function.partition(":")
-        parts = [*module.split("."), *name.split(".")]
-        if not all(part.isidentifier() for part in parts):
-            raise ConfigError(
-                f"python_callable: {function!r} is not an import path of the form 'pkg.mod:fn' "
-                "(a colon between the module and the function)"
-            )
-        return
-    if not callable(function):
-        raise ConfigError(
-            f"python_callable: expected a function or an import path 'pkg.mod:fn', got {type(function).__name__}"
-        )
-    if type(function).__module__.startswith("airflow.") and hasattr(function, "operator_class"):
-        raise ConfigError(
-            f"python_callable: {function_name(function)} is decorated with @task; pass the plain function, "
-            "the node makes its own tasks"
-        )
 
 
 def goes_by_value(function: Callable[..., Any] | str) -> bool:

@@ -1,7 +1,8 @@
-"""What a node's arguments mean: the config file's place, early checks at parse time, returns by name."""
+"""What a node's arguments mean: the function, the config file's place, early checks at parse time, returns by name."""
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,40 @@ from airflow_provider_raynode.runtime.binding import check_binding
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
+
+
+def function_name(function: Callable[..., Any] | str) -> str:
+    """Return the name that messages use: the qualified name, or the import path as given."""
+    if isinstance(function, str):
+        return function
+    if isinstance(function, functools.partial):
+        return function_name(function.func)
+    return getattr(function, "__qualname__", type(function).__qualname__)
+
+
+def check_callable(function: Any) -> None:
+    """Refuse what can never be a node's function, at parse time.
+
+    :raises ConfigError: not callable, a decorated Airflow task, or an import path that is not `pkg.mod:fn`.
+    """
+    if isinstance(function, str):
+        module, _, name = function.partition(":")
+        parts = [*module.split("."), *name.split(".")]
+        if not all(part.isidentifier() for part in parts):
+            raise ConfigError(
+                f"python_callable: {function!r} is not an import path of the form 'pkg.mod:fn' "
+                "(a colon between the module and the function)"
+            )
+        return
+    if not callable(function):
+        raise ConfigError(
+            f"python_callable: expected a function or an import path 'pkg.mod:fn', got {type(function).__name__}"
+        )
+    if type(function).__module__.startswith("airflow.") and hasattr(function, "operator_class"):
+        raise ConfigError(
+            f"python_callable: {function_name(function)} is decorated with @task; pass the plain function, "
+            "the node makes its own tasks"
+        )
 
 
 def as_returns(returns: Iterable[Return | str]) -> tuple[Return, ...]:

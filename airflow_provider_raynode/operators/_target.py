@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.exceptions import ClusterError, ConfigError
 from airflow_provider_raynode.hooks._cluster import version_problem
-from airflow_provider_raynode.operators._function import function_name, goes_by_value
+from airflow_provider_raynode.operators._function import goes_by_value
+from airflow_provider_raynode.operators._resolve import function_name
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.catalog import Catalog

@@ -14,17 +14,19 @@ from airflow_provider_raynode import __version__
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.exceptions import BindingError, ConfigError
 from airflow_provider_raynode.links.ray_job import RayJobLink
-from airflow_provider_raynode.operators._attempt import launcher_for_spec, open_attempt
-from airflow_provider_raynode.operators._function import check_callable, stage_function
-from airflow_provider_raynode.operators._inputs import stage_inputs
-from airflow_provider_raynode.operators._map_variables import as_json_object, map_variables
-from airflow_provider_raynode.operators._resolve import as_returns, check_arguments, check_early, load_config
-from airflow_provider_raynode.operators._target import check_target
+from airflow_provider_raynode.operators._resolve import (
+    as_returns,
+    check_arguments,
+    check_callable,
+    check_early,
+    load_config,
+)
 from airflow_provider_raynode.returns import Return
-from airflow_provider_raynode.spec import JobRef, NodeSpec, RunContext, Versions, submission_id
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+    from airflow_provider_raynode.spec import JobRef, RunContext
 
 DEFAULT_CONN_ID = "ray_default"
 
@@ -87,8 +89,14 @@ class RayFanOutOperator(BaseOperator):
             raise AirflowFailException(str(error)) from error
 
     def _execute(self, context: Context) -> JobRef:
+        # Imported here and not at the top: a DAG file is parsed all the time, and fans out now and then.
         from airflow_provider_raynode.hooks.catalog import catalog_for
         from airflow_provider_raynode.hooks.ray import RayHook
+        from airflow_provider_raynode.operators._attempt import launcher_for_spec, open_attempt
+        from airflow_provider_raynode.operators._function import stage_function
+        from airflow_provider_raynode.operators._inputs import stage_inputs
+        from airflow_provider_raynode.operators._target import check_target
+        from airflow_provider_raynode.spec import NodeSpec, Versions, submission_id
 
         config = load_config(self.ray_config, context["dag"])
         if callable(self.python_callable):
@@ -121,6 +129,9 @@ class RayFanOutOperator(BaseOperator):
         return job
 
     def _run_context(self, context: Context) -> RunContext:
+        from airflow_provider_raynode.operators._map_variables import as_json_object, map_variables
+        from airflow_provider_raynode.spec import RunContext
+
         task_instance = context["ti"]
         dag_run = context["dag_run"]
         map_index = task_instance.map_index

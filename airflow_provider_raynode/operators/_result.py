@@ -1,0 +1,49 @@
+"""Collecting a node: the proof of its result, and its run record."""
+
+from __future__ import annotations
+
+import json
+
+from airflow_provider_raynode.catalog import Catalog, CatalogRef
+from airflow_provider_raynode.exceptions import CatalogError, SpecError
+from airflow_provider_raynode.spec import JobRef, NodeResult, unseal
+
+
+def proven_result(job: JobRef, catalog: Catalog) -> NodeResult:
+    """Return the result of a job that succeeded.
+
+    :raises SpecError: `result.json` is missing, truncated, altered, of another job, or says that the job failed.
+    :raises CatalogError: an output that it names is not there.
+    """
+    uri = f"{job.attempt_prefix}/result.json"
+    try:
+        data = catalog.read_bytes(uri)
+    except CatalogError as error:
+        raise SpecError(f"the job {job.submission_id} left no result: {error}") from error
+    result = unseal(data, source=uri)
+    if (result.submission_id, result.spec_sha256) != (job.submission_id, job.spec_sha256):
+        raise SpecError(
+            f"{uri} is the result of job {result.submission_id} (spec {result.spec_sha256[:12]}…), expected "
+            f"{job.submission_id} (spec {job.spec_sha256[:12]}…): clear the node's fan-out to run it anew"
+        )
+    if result.state != "SUCCEEDED":
+        reason = f"{result.failure.type}: {result.failure.message}" if result.failure else "no reason given"
+        raise SpecError(f"{uri} says {result.state}: {reason}")
+    for name, reference in result.outputs.items():
+        if not catalog.exists(CatalogRef.from_xcom(reference)["uri"]):
+            raise CatalogError(f"output {name!r} of {job.submission_id} is gone: {reference['uri']} does not exist")
+    return result
+
+
+def write_record(job: JobRef, result: NodeResult, catalog: Catalog) -> CatalogRef:
+    """Write `run.json`, the record of this attempt, and return its reference."""
+    record = {
+        "schema_version": 1,
+        "submission_id": job.submission_id,
+        "attempt": job.attempt,
+        "launcher": job.launcher,
+        "address": job.address,
+        "spec": {"uri": job.spec_uri, "sha256": job.spec_sha256},
+        **json.loads(result.model_dump_json(exclude={"schema_version", "submission_id", "attempt", "spec_sha256"})),
+    }
+    return catalog.child(f"attempt_{job.attempt}").put(record, "run", kind="json")
