@@ -14,7 +14,8 @@ import pytest
 
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import ConfigError
-from airflow_provider_raynode.operators._function import check_callable, function_name, goes_by_value, stage_function
+from airflow_provider_raynode.operators._function import goes_by_value, stage_function
+from airflow_provider_raynode.operators._resolve import check_callable, function_name
 
 
 @pytest.fixture
