@@ -191,50 +191,66 @@ def test_many_proposals_lie_in_the_space(searcher: type[Searcher]) -> None:
         assert_inside(space, proposed)
 
 
-@pytest.mark.parametrize("searcher", SEARCHERS, ids=lambda each: each.class_name())
-def test_first_points_are_run_first(searcher: type[Searcher], embedded_ray: None, tmp_path: Path) -> None:
-    require(searcher)
-    if searcher.class_name() == "ZOOptSearch":
-        pytest.skip("ZOOpt's adapter says itself that it ignores the points")
-    from ray import tune
-
-    from airflow_provider_raynode.runtime.scheduler import build_scheduler
-    from airflow_provider_raynode.runtime.searcher import build_searcher
-    from airflow_provider_raynode.runtime.space import build_search_space
-
+def nested_config(searcher: type[Searcher], **arguments: Any) -> RayConfig:
+    """A config with one nested hyperparameter, and these arguments of the algorithm."""
     name = searcher.class_name()
-    point = {"lr": 0.25, "nested": {"momentum": 0.5}}
-    config = RayConfig.load(
+    uniform = {"type": "uniform", "low": 0, "high": 1}
+    return RayConfig.load(
         {
             "ray_tune": {
                 "metric": "score",
                 "mode": "max",
-                "num_samples": 2,
-                "search_space": {
-                    "lr": {"type": "uniform", "low": 0, "high": 1},
-                    "nested": {"momentum": {"type": "uniform", "low": 0, "high": 1}, "kept": 3},
-                },
-                "search_algorithm": {"type": name, **ARGUMENTS.get(name, {}), "points_to_evaluate": [point]},
+                "num_samples": 3,
+                "seed": 4,
+                "search_space": {"lr": uniform, "nested": {"momentum": uniform, "kept": 3}},
+                "search_algorithm": {"type": name, **ARGUMENTS.get(name, {}), **arguments},
                 "scheduler": SCHEDULERS.get(name),
             }
         }
     )
-    grid = tune.Tuner(
-        lambda sampled: {"score": sampled["lr"]},
-        param_space=build_search_space(config),
-        tune_config=tune.TuneConfig(
-            metric="score",
-            mode="max",
-            search_alg=build_searcher(config),
-            scheduler=build_scheduler(config),
-            num_samples=2,
-            max_concurrent_trials=1,
-            reuse_actors=True,
-        ),
-        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
-    ).fit()
-    assert grid.num_errors == 0
-    assert grid[0].config == {"lr": 0.25, "nested": {"momentum": 0.5, "kept": 3}}
+
+
+POINT = {"lr": 0.25, "nested": {"momentum": 0.5}}
+
+
+@pytest.mark.parametrize("searcher", SEARCHERS[1:], ids=lambda each: each.class_name())
+def test_first_points_are_proposed_first(searcher: type[Searcher]) -> None:
+    require(searcher)
+    if searcher.class_name() == "ZOOptSearch":
+        pytest.skip("Ray's adapter says itself that it ignores the points")
+    from airflow_provider_raynode.runtime.searcher import build_searcher
+    from airflow_provider_raynode.runtime.space import build_search_space
+
+    config = nested_config(searcher, points_to_evaluate=[POINT])
+    algorithm = build_searcher(config)
+    algorithm.set_search_properties("score", "max", build_search_space(config))
+    proposed = algorithm.suggest("t0")
+    assert (proposed["lr"], proposed["nested"]["momentum"]) == (0.25, 0.5)
+
+
+def test_random_search_takes_points_and_seed(embedded_ray: None, tmp_path: Path) -> None:
+    from ray import tune
+
+    from airflow_provider_raynode.runtime.searcher import build_searcher
+    from airflow_provider_raynode.runtime.space import build_search_space
+
+    config = nested_config(SEARCHERS[0], points_to_evaluate=[POINT])
+
+    def configs(name: str) -> list[dict[str, Any]]:
+        grid = tune.Tuner(
+            lambda sampled: {"score": sampled["lr"]},
+            param_space=build_search_space(config),
+            tune_config=tune.TuneConfig(
+                metric="score", mode="max", search_alg=build_searcher(config), num_samples=3, reuse_actors=True
+            ),
+            run_config=tune.RunConfig(storage_path=str(tmp_path / name), verbose=0),
+        ).fit()
+        return [result.config for result in grid]
+
+    first = configs("first")
+    assert first == configs("again")
+    assert first[0] == {"lr": 0.25, "nested": {"momentum": 0.5, "kept": 3}}
+    assert first[1] != first[2]
 
 
 def test_grid_runs_every_combination_once(embedded_ray: None, tmp_path: Path) -> None:
