@@ -71,17 +71,14 @@ class DagResult:
             self._rows = {(row.task_id, row.map_index, row.key): row.value for row in rows}
 
     def raw_xcom(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
-        """The value as the database holds it (JSON text or object)."""
+        """The value as the database holds it."""
         return self._rows[(task_id, map_index, key)]
 
     def xcom(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
         """The value that a downstream task gets."""
-        import json
-
         from airflow.sdk.serde import deserialize
 
-        value = self.raw_xcom(task_id, map_index, key)
-        return deserialize(json.loads(value) if isinstance(value, str) else value)
+        return deserialize(self.raw_xcom(task_id, map_index, key))
 
 
 @pytest.fixture

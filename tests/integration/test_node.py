@@ -1,4 +1,4 @@
-"""The composite node on the real Airflow with the embedded Ray: results, failures, groups, mapping."""
+"""The composite node on the real Airflow: with the embedded Ray, and, where the place does not matter, on the head."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ CONFIG: dict[str, Any] = {
         "mode": "max",
         "search_space": {"x": {"type": "grid_search", "values": [1, 2, 3]}},
     },
-    "default_resources": {"num_cpus": 1},
+    "default_resources": {"num_cpus": 0.5},
 }
 
 
-@pytest.fixture(autouse=True)
-def no_ray_left() -> Any:
-    """After each test no process of a Ray that it started is alive."""
+@pytest.fixture
+def embedded() -> Any:
+    """The node runs on the embedded Ray, and afterwards no process of it is alive."""
+    before = {process.pid for process in psutil.process_iter()}
     yield
     left = [
         process.info
         for process in psutil.process_iter(["pid", "name", "cmdline", "environ"])
         # A process that this session started, directly or not, has its Airflow home.
         if (process.info.pop("environ") or {}).get("AIRFLOW_HOME") == os.environ["AIRFLOW_HOME"]
-        and process.pid != os.getpid()
+        and process.pid not in before
     ]
     assert not left
 
@@ -50,7 +51,7 @@ class Model:
         self.weight = weight
 
 
-def test_a_search_from_end_to_end(run_dag: Callable[..., Any], catalog_root: Path) -> None:
+def test_a_search_from_end_to_end(embedded: None, run_dag: Callable[..., Any], catalog_root: Path) -> None:
     def train(data: dict[str, Any], x: int, offset: float = 0.5) -> dict[str, Any]:
         print(f"    indented: x={x} ünïcode")
         run = context()
@@ -105,7 +106,9 @@ def test_a_search_from_end_to_end(run_dag: Callable[..., Any], catalog_root: Pat
         assert len(json.dumps(result.xcom(task_id))) < 4096
 
 
-def test_a_large_input_is_never_in_xcom_and_read_only_once(run_dag: Callable[..., Any], catalog_root: Path) -> None:
+def test_a_large_input_is_never_in_xcom_and_read_only_once(
+    ray_connection: Any, run_dag: Callable[..., Any], catalog_root: Path
+) -> None:
     def train(data: Any, x: int) -> dict[str, float]:
         return {"score": float(data[:, 0].sum()) + x, "shared": float(not data.flags.owndata)}
 
@@ -127,7 +130,7 @@ def test_a_large_input_is_never_in_xcom_and_read_only_once(run_dag: Callable[...
     assert len(json.dumps(tuned)) < 4096
 
 
-def test_steps_early_stopping_and_checkpoints(run_dag: Callable[..., Any]) -> None:
+def test_steps_early_stopping_and_checkpoints(ray_connection: Any, run_dag: Callable[..., Any]) -> None:
     def train(x: int) -> None:
         for step in range(1, 21):
             report({"score": float(x * step)}, checkpoint={"step": step, "x": x})
@@ -160,7 +163,7 @@ def test_steps_early_stopping_and_checkpoints(run_dag: Callable[..., Any]) -> No
     assert iterations[0] < 20, "no trial was stopped early"
 
 
-def test_nodes_in_a_mapped_group_are_apart(run_dag: Callable[..., Any], catalog_root: Path) -> None:
+def test_nodes_in_a_mapped_group_are_apart(embedded: None, run_dag: Callable[..., Any], catalog_root: Path) -> None:
     def train(name: str, x: int) -> dict[str, Any]:
         run = context()
         assert run.map_variables == {"name": name}
@@ -186,7 +189,9 @@ def test_nodes_in_a_mapped_group_are_apart(run_dag: Callable[..., Any], catalog_
     assert sorted(path.name for path in node_folder.iterdir()) == ["0", "1"]
 
 
-def test_a_node_inside_groups_with_dependencies_and_default_args(run_dag: Callable[..., Any]) -> None:
+def test_a_node_inside_groups_with_dependencies_and_default_args(
+    ray_connection: Any, run_dag: Callable[..., Any]
+) -> None:
     def train(x: int, upstream: list[int]) -> dict[str, int]:
         return {"score": x + sum(upstream)}
 
@@ -228,7 +233,10 @@ def test_a_node_inside_groups_with_dependencies_and_default_args(run_dag: Callab
 
 
 def test_every_trial_failing_fails_the_node_with_the_users_traceback(
-    run_dag: Callable[..., Any], caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    ray_connection: Any,
+    run_dag: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     def train(x: int) -> dict[str, int]:
         raise ValueError(f"no luck with {x}")
@@ -244,7 +252,7 @@ def test_every_trial_failing_fails_the_node_with_the_users_traceback(
     assert "in train" in output
 
 
-def test_some_trials_failing_leaves_a_result(run_dag: Callable[..., Any]) -> None:
+def test_some_trials_failing_leaves_a_result(ray_connection: Any, run_dag: Callable[..., Any]) -> None:
     def train(x: int) -> dict[str, int]:
         if x == 3:
             raise ValueError("three is out")
@@ -305,7 +313,9 @@ def test_a_missing_config_file_names_the_places(tmp_path: Path) -> None:
         ray_node("search", python_callable=lambda x: x, ray_config="nowhere.yaml")
 
 
-def test_a_templated_config_path_is_read_at_run_time(run_dag: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_templated_config_path_is_read_at_run_time(
+    ray_connection: Any, run_dag: Callable[..., Any], tmp_path: Path
+) -> None:
     import yaml
 
     (tmp_path / "chosen.yaml").write_text(yaml.safe_dump(CONFIG))

@@ -1,0 +1,167 @@
+"""The composite node on the session's Ray head, through the Jobs API with token authentication."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from airflow.sdk import DAG, task
+
+from airflow_provider_raynode import catalog, context, pickled, ray_node
+
+pytestmark = [pytest.mark.ray, pytest.mark.airflow]
+
+CONFIG: dict[str, Any] = {
+    "ray_tune": {
+        "metric": "score",
+        "mode": "max",
+        "search_space": {"x": {"type": "grid_search", "values": [1, 2, 3]}},
+    },
+    "default_resources": {"num_cpus": 0.5},
+}
+
+
+def jobs(head: Any) -> dict[str, dict[str, Any]]:
+    headers = {"Authorization": f"Bearer {head.token}"}
+    answer = requests.get(f"{head.address}/api/jobs/", headers=headers, timeout=10).json()
+    return {job["submission_id"]: job for job in answer if job["submission_id"]}
+
+
+def test_a_search_on_the_cluster(
+    run_dag: Callable[..., Any], ray_head: Any, ray_connection: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def train(data: Any, x: int) -> dict[str, Any]:
+        print(f"    indented: x={x} ünïcode")
+        return {"score": float(data.sum()) * x, "model": {"weights": data * x}, "node": context().node_id}
+
+    with DAG("on_cluster", schedule=None) as dag_object:
+
+        @task
+        def make() -> dict[str, Any]:
+            return catalog.put(np.ones(10))
+
+        @task
+        def use(tuned: dict[str, Any]) -> float:
+            return float(catalog.load(tuned["outputs"]["model"])["weights"].sum())
+
+        node = ray_node(
+            "search",
+            python_callable=train,
+            ray_config=CONFIG,
+            op_kwargs={"data": make()},
+            returns=[pickled("model")],
+            poll_interval_s=0.5,
+        )
+        use(node.output)
+
+    result = run_dag(dag_object)
+    output = capfd.readouterr().out
+    assert result.state == "success", (result.states, output[-3000:])
+    assert result.xcom("search.fan_in")["best_config"] == {"x": 3}
+    assert result.xcom("search.fan_in")["best_metrics"]["node"] == "search"
+    assert result.xcom("use") == 30.0
+    assert output.count("    indented: x=") == 3, "a line of a trial was lost, or came twice"
+    job = result.xcom("search.fan_out")
+    assert job["launcher"] == "jobs_api"
+    known = jobs(ray_head)[job["submission_id"]]
+    assert known["status"] == "SUCCEEDED"
+    assert known["metadata"]["dag_id"] == "on_cluster"
+    assert known["metadata"]["node_id"] == "search"
+    link = result.xcom("search.tune", key="_link_RayJobLink")
+    assert link == f"{ray_head.address}/#/jobs/{job['submission_id']}"
+    assert ray_head.token not in json.dumps([result.xcom(f"search.{name}") for name in ("fan_out", "tune", "fan_in")])
+    assert ray_head.token not in output
+
+
+def test_a_failing_search_fails_the_task_with_the_jobs_reason(
+    run_dag: Callable[..., Any], ray_head: Any, ray_connection: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def train(x: int) -> dict[str, float]:
+        raise KeyError(f"column {x} is not there")
+
+    with DAG("cluster_fails", schedule=None) as dag_object:
+        ray_node("search", python_callable=train, ray_config=CONFIG, poll_interval_s=0.5)
+    result = run_dag(dag_object)
+    output = capfd.readouterr().out
+    assert result.states["search.tune"] == "failed"
+    assert "column 1 is not there" in output
+    assert "in train" in output
+    assert jobs(ray_head)[result.xcom("search.fan_out")["submission_id"]]["status"] == "FAILED"
+
+
+def test_the_next_try_runs_the_next_attempt(run_dag: Callable[..., Any], ray_connection: Any, tmp_path: Path) -> None:
+    marker = tmp_path / "tried"
+
+    def train(x: int) -> dict[str, float]:
+        if not marker.exists():
+            marker.touch()
+            raise ValueError("the first time fails")
+        return {"score": x}
+
+    config = {
+        "ray_tune": {"metric": "score", "mode": "max", "search_space": {"x": 1}},
+        "default_resources": {"num_cpus": 0.5},
+    }
+    with DAG("cluster_retry", schedule=None) as dag_object:
+        ray_node(
+            "search",
+            python_callable=train,
+            ray_config=config,
+            poll_interval_s=0.5,
+            default_args={"retries": 1, "retry_delay": 0},
+        )
+    result = run_dag(dag_object)
+    assert result.state == "success", result.states
+    first, second = result.xcom("search.fan_out"), result.xcom("search.tune")
+    assert (first["attempt"], second["attempt"]) == (1, 2)
+    assert first["submission_id"][:-1] == second["submission_id"][:-1]
+
+
+def test_a_folder_as_catalog_is_refused_for_a_cluster_elsewhere(
+    run_dag: Callable[..., Any], ray_connection: Any, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import dataclasses
+
+    from airflow_provider_raynode.hooks.ray import RayHook
+
+    real = RayHook.cluster_info
+
+    def elsewhere(self: RayHook) -> Any:
+        # A second machine cannot be had here: all but this field is the real answer.
+        return dataclasses.replace(real(self), is_this_host=False)
+
+    monkeypatch.setattr(RayHook, "cluster_info", elsewhere)
+    with DAG("elsewhere", schedule=None) as dag_object:
+        ray_node("search", python_callable=lambda x: {"score": x}, ray_config=CONFIG)
+    result = run_dag(dag_object)
+    assert result.states["search.fan_out"] == "failed"
+    output = capfd.readouterr().out
+    assert "is a folder of this machine" in output
+    assert "shared: true" in output
+    with DAG("elsewhere_shared", schedule=None) as dag_object:
+        ray_node(
+            "search",
+            python_callable=lambda x: {"score": x},
+            ray_config={**CONFIG, "catalog": {"shared": True}},
+            poll_interval_s=0.5,
+        )
+    assert run_dag(dag_object).state == "success"
+
+
+def test_a_cluster_that_is_not_there_fails_fan_out_with_the_address(
+    run_dag: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    with DAG("nobody", schedule=None) as dag_object:
+        ray_node(
+            "search",
+            python_callable=lambda x: {"score": x},
+            ray_config={**CONFIG, "ray_cluster": {"address": "http://127.0.0.1:9"}},
+        )
+    result = run_dag(dag_object)
+    assert result.states["search.fan_out"] == "failed"
+    assert "127.0.0.1:9" in capfd.readouterr().out
