@@ -135,15 +135,15 @@ def test_pbt_changes_hyperparameters_on_the_way(embedded_ray: None, tmp_path: Pa
 
 
 def test_pbt_schedule_is_replayed(embedded_ray: None, tmp_path: Path) -> None:
-    scheduler = {"type": "pbt", "perturbation_interval": 2, "hyperparam_mutations": {"lr": LR}, "synch": True}
+    # One change in nine steps: Ray 2.60 ends a replayed trial one report after its first change.
+    scheduler = {"type": "pbt", "perturbation_interval": 5, "hyperparam_mutations": {"lr": LR}, "synch": True}
     search(scheduler, tmp_path / "first", samples=4)
     policy = next((tmp_path / "first").rglob("pbt_policy_*.txt"))
     grid = search({"type": "pbt_replay", "policy_file": str(policy)}, tmp_path / "second", samples=1, search_space={})
-    # Each line: the two trials, their steps, the config before and after the change. The last change always counts.
-    changes = [json.loads(line) for line in policy.read_text().splitlines()]
+    # A line: the two trials, their steps, the config before and after the change.
+    *_, before, after = json.loads(policy.read_text())
     rates = grid[0].metrics["rates"]
-    assert rates[0] in [before["lr"] for *_, before, _ in changes]
-    assert changes[-1][-1]["lr"] in rates
+    assert (rates[0], rates[-1]) == (before["lr"], after["lr"])
 
 
 def test_pb2_keeps_to_its_bounds(embedded_ray: None, tmp_path: Path) -> None:
