@@ -60,10 +60,10 @@ def run_dag(
 def _run(path: Path, dag_id: str | None, conf: dict[str, Any] | None, stream: TextIO, *, log: Path | None) -> int:
     from airflow_provider_raynode.operators._progress import observe
     from airflow_provider_raynode.run.display import RunDisplay
-    from airflow_provider_raynode.run.results import show_results
+    from airflow_provider_raynode.run.results import place, show_results
 
     display = RunDisplay(stream)
-    with display.console.status("Starting Airflow …") if log else contextlib.nullcontext():
+    with display.waiting("Starting Airflow …") if log else contextlib.nullcontext():
         dag = _load(path, dag_id)
     from airflow.sdk.listener import get_listener_manager
 
@@ -81,7 +81,7 @@ def _run(path: Path, dag_id: str | None, conf: dict[str, Any] | None, stream: Te
     ended = str(getattr(dag_run.state, "value", dag_run.state))
     show_results(display.console, dag, dag_run)
     if log is not None:
-        display.console.print(f"Log: {log}", markup=False, soft_wrap=True)
+        display.console.print(f"Log: {place(str(log))}", markup=False, soft_wrap=True)
     if ended == "success":
         return 0
     display.console.print(f"The run of {dag.dag_id} ended as {ended}.", style="red", markup=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TextIO
 
@@ -52,12 +53,18 @@ class RunDisplay:
 
     # -- the run ---------------------------------------------------------------------------------------------------
 
+    def waiting(self, what: str) -> AbstractContextManager[object]:
+        """Show that something goes on, while the context is open; nothing where there is no terminal."""
+        if not self.console.is_terminal:
+            return nullcontext()
+        return self._live_view(Spinner("dots", what, style="cyan"), transient=True)
+
     def start(self, task_ids: list[str], title: str) -> None:
         """Show the tasks of the run, in their order."""
         self._tasks = {task_id: _Task() for task_id in task_ids}
         self.console.print(Text(title, style="bold"))
         if self.console.is_terminal:
-            self._live = Live(self, console=self.console, refresh_per_second=8, transient=False)
+            self._live = self._live_view(self)
             self._live.start()
 
     def stop(self) -> None:
@@ -72,7 +79,7 @@ class RunDisplay:
         if task is None:
             return
         task.progress = progress
-        if self._live is None and task.pace.due(progress):
+        if self._live is None and progress.phase != "starting" and task.pace.due(progress):
             done = progress.terminated + progress.errored
             self.console.print(
                 f"  {self._current}: {done}/{progress.total or '?'} trials, {progress.running} running, "
@@ -84,6 +91,17 @@ class RunDisplay:
     def printed(self, line: str) -> None:
         """Show a line that a task printed."""
         self.console.print(Text.assemble((f"{self._current or ''} │ ", "bright_black"), line), soft_wrap=True)
+
+    def _live_view(self, view: RenderableType, *, transient: bool = False) -> Live:
+        # Stdout is taken care of elsewhere: what rich would bring to the terminal is Airflow's log.
+        return Live(
+            view,
+            console=self.console,
+            refresh_per_second=8,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            transient=transient,
+        )
 
     # -- the tasks -------------------------------------------------------------------------------------------------
 
@@ -146,6 +164,8 @@ class RunDisplay:
 
 
 def _node(progress: NodeProgress) -> RenderableType:
+    if progress.phase == "starting":
+        return Text("    starting Ray …", style="bright_black")
     done = progress.terminated + progress.errored
     line = Table.grid(padding=(0, 1))
     line.add_row(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
@@ -33,6 +34,12 @@ def show_results(console: Console, dag: DAG, dag_run: Any) -> None:
         _show(console, node if map_index < 0 else f"{node} [{map_index}]", XComModel.deserialize_value(_Raw(value)))
 
 
+def place(uri: str) -> str:
+    """Return a path below the working directory as relative to it, everything else as it is."""
+    path = Path(uri)
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else uri
+
+
 class _Raw:
     """The shape that XComModel.deserialize_value reads."""
 
@@ -44,9 +51,9 @@ def _show(console: Console, node: str, result: dict[str, Any]) -> None:
     console.print(Text.assemble("\n", (node, "bold"), f": best trial {result['best_trial']}"))
     rows = [("hyperparameter", name, short(value), "") for name, value in result["best_config"].items()]
     rows += [("metric", name, short(value), "bold green") for name, value in result["best_metrics"].items()]
-    rows += [("output", name, reference["uri"], "") for name, reference in result["outputs"].items()]
-    rows += [("table", "trials", result["trials"]["uri"], "")] if result["trials"] else []
-    rows += [("record", "run", result["run_record"]["uri"], "")]
+    rows += [("output", name, place(reference["uri"]), "") for name, reference in result["outputs"].items()]
+    rows += [("table", "trials", place(result["trials"]["uri"]), "")] if result["trials"] else []
+    rows += [("record", "run", place(result["run_record"]["uri"]), "")]
     width = max(len(name) for _, name, _, _ in rows)
     for what, name, value, style in rows:
         # Whole lines, never cut: a path is there to be copied.
