@@ -202,7 +202,9 @@ def bench_warm_cluster(repeat: int) -> None:
 
     token = secrets.token_hex(16)
     port, dashboard = free_port(), free_port()
-    env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token}
+    # Jobs run the `python` of the head's PATH.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    env = os.environ | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token, "PATH": path}
     temp = tempfile.mkdtemp(prefix="rb", dir="/tmp")
     ray = str(Path(sys.executable).parent / "ray")
     head = subprocess.Popen(

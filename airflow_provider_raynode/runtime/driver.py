@@ -114,6 +114,9 @@ class Driver:
         search = self.spec.config.ray_tune
         if search is None:
             raise RayNodeError("the spec has no ray_tune section: this runtime runs searches")
+        if not search.logger_callbacks:
+            # Read by Tune when a search starts: without it, each trial gets CSV, JSON and TensorBoard writers.
+            os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
         self._write_starting()
         node = Catalog(self.spec.catalog_uri).at(self.spec.node_prefix)
         with self._phase("load"):
