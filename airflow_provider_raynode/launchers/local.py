@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,6 +35,12 @@ _FOREIGN = (
 )
 
 
+# A short path: Ray's sockets lie below it, and their names have at most 107 bytes.
+_TEMP = Path("/tmp")
+_FOLDER = re.compile(r"rn-(\d+)-\w+")
+_STALE_S = 60.0
+
+
 class LocalLauncher(Launcher):
     """Runs the driver as a child of this process, in a session and process group of its own.
 
@@ -54,7 +62,8 @@ class LocalLauncher(Launcher):
         if self._process is not None:
             return False
         self._job = job
-        self._folder = Path(tempfile.mkdtemp(prefix="rn", dir="/tmp"))
+        _remove_stale_folders()
+        self._folder = Path(tempfile.mkdtemp(prefix=f"rn-{os.getpid()}-", dir=_TEMP))
         command = [sys.executable, "-u", "-m", "airflow_provider_raynode.runtime", "--local"]
         command += ["--parent", str(os.getpid()), "--spec", job.spec_uri, "--sha256", job.spec_sha256]
         try:
@@ -168,3 +177,15 @@ class LocalLauncher(Launcher):
             catalog.write_bytes(f"{self._job.attempt_prefix}/driver.log", self._log_file.read_bytes())
         except CatalogError as error:
             log.warning("The driver's log could not be kept: %s", error)
+
+
+def _remove_stale_folders() -> None:
+    """Remove the folders of launchers that were killed together with their driver, when nobody could."""
+    for folder in _TEMP.glob("rn-*"):
+        match = _FOLDER.fullmatch(folder.name)
+        if match is None or psutil.pid_exists(int(match.group(1))):
+            continue
+        with suppress(OSError):
+            state = folder.stat()
+            if state.st_uid == os.getuid() and time.time() - state.st_mtime > _STALE_S:
+                shutil.rmtree(folder, ignore_errors=True)

@@ -11,7 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,9 +22,7 @@ from airflow_provider_raynode.spec import NodeFailure, NodeProgress, NodeResult,
 
 log = logging.getLogger("airflow_provider_raynode.driver")
 
-
-class _Stopped(BaseException):
-    """SIGTERM or SIGINT, raised where the driver is."""
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,11 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         end_with(args.parent)
     try:
-        with _signals():
-            spec, catalog = read_spec(args.spec, args.sha256)
-            return Driver(spec, args.sha256, catalog).run(embedded=args.local)
-    except _Stopped:
-        log.error("raynode: STOPPED before the spec was read")
+        spec, catalog = read_spec(args.spec, args.sha256)
+        return Driver(spec, args.sha256, catalog, embedded=args.local).run()
     except RayNodeError as error:
         log.error("raynode: FAILED: %s", error)
     return 1
@@ -66,22 +61,59 @@ def read_spec(uri: str, sha256: str) -> tuple[NodeSpec, Catalog]:
 class Driver:
     """One attempt, phase by phase."""
 
-    def __init__(self, spec: NodeSpec, sha256: str, attempt: Catalog) -> None:
+    def __init__(self, spec: NodeSpec, sha256: str, attempt: Catalog, *, embedded: bool) -> None:
         self.spec = spec
         self._sha256 = sha256
         self._attempt = attempt
+        self._embedded = embedded
         self._started = datetime.now(UTC)
         self._timings: dict[str, float] = {}
         self._resources: dict[str, float] = {}
 
-    def run(self, *, embedded: bool) -> int:
+    def run(self) -> int:
         """Run and write `result.json`, whatever happens; return the exit code."""
+        self._handle_signals()
         try:
-            fields = self._run(embedded=embedded)
-        except _Stopped:
-            fields = {"failure": NodeFailure(type="Stopped", message="the job was stopped before its search ended")}
+            fields = self._run()
         except Exception as error:
             fields = _failure_fields(error)
+        for number in _STOP_SIGNALS:  # what is decided is written
+            signal.signal(number, signal.SIG_IGN)
+        result = self._write_result(fields)
+        failure = result.failure
+        if failure is None:
+            log.info("raynode: SUCCEEDED, best trial %s", result.best.trial_id if result.best else "-")
+            return 0
+        if failure.traceback:
+            log.error("%s", failure.traceback.rstrip())
+        log.error("raynode: FAILED: %s: %s", failure.type, failure.message)
+        return 1
+
+    def _handle_signals(self) -> None:
+        """On SIGTERM and SIGINT: write the result at once and end.
+
+        Not by an exception: Tune would first wait for its trials, and a trial that computes does not listen. Ray ends
+        the workers of a driver that is gone; of an embedded Ray, nothing is left when this process ends.
+        """
+
+        def stop(number: int, _: object) -> None:
+            for each in _STOP_SIGNALS:
+                signal.signal(each, signal.SIG_IGN)
+            name = signal.Signals(number).name
+            os.write(1, f"raynode: FAILED: stopped by {name}\n".encode())
+            message = f"the job was stopped ({name}) before its search ended"
+            with suppress(RayNodeError):
+                self._write_result({"failure": NodeFailure(type="Stopped", message=message)})
+            if self._embedded:
+                from airflow_provider_raynode.runtime.embedded import kill
+
+                kill()
+            os._exit(1)
+
+        for number in _STOP_SIGNALS:
+            signal.signal(number, stop)
+
+    def _write_result(self, fields: dict[str, Any]) -> NodeResult:
         failure: NodeFailure | None = fields.get("failure")
         result = NodeResult(
             submission_id=self.spec.submission_id,
@@ -98,15 +130,9 @@ class Driver:
             **fields,
         )
         self._attempt.write_bytes(f"{self.spec.attempt_prefix}/result.json", seal(result))
-        if failure is None:
-            log.info("raynode: SUCCEEDED, best trial %s", result.best.trial_id if result.best else "-")
-            return 0
-        if failure.traceback:
-            log.error("%s", failure.traceback.rstrip())
-        log.error("raynode: FAILED: %s: %s", failure.type, failure.message)
-        return 1
+        return result
 
-    def _run(self, *, embedded: bool) -> dict[str, Any]:
+    def _run(self) -> dict[str, Any]:
         from airflow_provider_raynode.runtime.binding import check_binding
         from airflow_provider_raynode.runtime.function import read_function
         from airflow_provider_raynode.runtime.inputs import load_inputs
@@ -124,10 +150,10 @@ class Driver:
             source = read_function(self.spec.function, node)
             check_binding(source.load(), search.sampled_space, self.spec.op_kwargs)
             inputs = load_inputs(self.spec.op_kwargs, node)
-        with self._ray(embedded=embedded):
-            return self._search(source, inputs, embedded=embedded)
+        with self._ray():
+            return self._search(source, inputs)
 
-    def _search(self, source: Any, inputs: dict[str, Any], *, embedded: bool) -> dict[str, Any]:
+    def _search(self, source: Any, inputs: dict[str, Any]) -> dict[str, Any]:
         from airflow_provider_raynode.runtime.collect import collect
         from airflow_provider_raynode.runtime.observer import Observer, Scores
         from airflow_provider_raynode.runtime.progress import ProgressWriter
@@ -138,7 +164,7 @@ class Driver:
         assert search is not None
         assert search.metric is not None
         assert search.mode is not None
-        self._resources = check_resources(self.spec.config, fixed=embedded)
+        self._resources = check_resources(self.spec.config, fixed=self._embedded)
         setup = TrialSetup(
             function=source,
             run=self.spec.context,
@@ -167,22 +193,22 @@ class Driver:
         return dict(vars(found))
 
     @contextmanager
-    def _ray(self, *, embedded: bool) -> Iterator[None]:
+    def _ray(self) -> Iterator[None]:
         import ray
 
         from airflow_provider_raynode.runtime import embedded as embedded_ray
 
         with self._phase("connect"):
-            if embedded:
+            if self._embedded:
                 folder = embedded_ray.start()
             else:
                 ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
         # Ray installs handlers of its own when it connects.
-        _install_handlers()
+        self._handle_signals()
         try:
             yield
         finally:
-            if embedded:
+            if self._embedded:
                 embedded_ray.remove(folder)
             else:
                 ray.shutdown()
@@ -240,25 +266,3 @@ def _prepare_environment() -> None:
     }
     for name, value in defaults.items():
         os.environ.setdefault(name, value)
-
-
-@contextmanager
-def _signals() -> Iterator[None]:
-    _install_handlers()
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_DFL)
-
-
-def _install_handlers() -> None:
-    def stop(number: int, _: object) -> None:
-        # Once is enough: a second signal would interrupt the clean-up.
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_IGN)
-        log.warning("Stopping on %s", signal.Signals(number).name)
-        raise _Stopped
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)

@@ -5,31 +5,32 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import signal
 import tempfile
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
+import psutil
 import ray
 
-log = logging.getLogger(__name__)
-
+# Names the launcher's folder: its log, and below it Ray's files.
+FOLDER = "RAYNODE_TEMP_DIR"
 _POLL_S = 0.25
-_GRACE_S = 5.0
 
 
-def start() -> str:
+def start() -> Path:
     """Start a Ray that nothing else on this machine knows of; return its folder, for `remove`.
 
     It has this process's CPUs, no dashboard, and a folder with a short path (the sockets in it have names of at most
     107 bytes, see unix(7)).
     """
-    folder = os.environ.get("RAYNODE_TEMP_DIR") or tempfile.mkdtemp(prefix="rn", dir="/tmp")
+    folder = Path(os.environ.get(FOLDER) or tempfile.mkdtemp(prefix="rn-", dir="/tmp")) / "ray"
     ray.init(
         address="local",
         num_cpus=available_cpus(),
         include_dashboard=False,
-        _temp_dir=folder,
+        _temp_dir=str(folder),
         log_to_driver=True,
         logging_level=logging.WARNING,
     )
@@ -49,27 +50,35 @@ def available_cpus() -> int:
     return max(1, count)
 
 
-def remove(folder: str) -> None:
+def remove(folder: Path) -> None:
     """Stop the embedded Ray and remove its folder."""
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def end_with(parent: int) -> None:
-    """Watch the parent process from a thread: when it is gone, this process and its whole group end.
+def kill() -> None:
+    """End every process of the embedded Ray at once, without its help."""
+    family = psutil.Process().children(recursive=True)
+    for process in family:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(family, timeout=3)
 
-    First as on SIGTERM, so that the state is written; after 5 s by SIGKILL of the process group, which is this
-    process's own (the launcher makes it so) and holds all of the embedded Ray.
+
+def end_with(parent: int) -> None:
+    """Watch the parent process from a thread: when it is gone, this process, its Ray and their folder go as well.
+
+    The state needs no help to be resumed: Tune and the catalog write as they go. Nothing here waits for the main
+    thread, which may be deep in Ray.
     """
 
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_POLL_S)
-        log.error("The process that started this search (pid %d) is gone: stopping.", parent)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(_GRACE_S)
-        if os.getpgrp() == os.getpid():
-            os.killpg(os.getpid(), signal.SIGKILL)
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.write(1, f"The process that started this search (pid {parent}) is gone: stopping.\n".encode())
+        kill()
+        if FOLDER in os.environ:
+            shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
+        os._exit(1)
 
     threading.Thread(target=watch, name="raynode-parent", daemon=True).start()
