@@ -101,7 +101,8 @@ def _failure(trial: Trial, attempt: Catalog) -> NodeFailure:
 
 
 def _no_result(trials: Sequence[Trial], failures: Mapping[str, NodeFailure], scores: Scores) -> NodeFailure:
-    if not trials or all(not trial.last_result and trial.trial_id not in failures for trial in trials):
+    reported = any(scores.metric in (trial.last_result or {}) for trial in trials)
+    if not failures and not reported:
         return NodeFailure(
             type="NoTrialRan",
             message="no trial ran to a first report: the time budget (ray_tune.time_budget_s) was over before, or the "
@@ -135,7 +136,9 @@ def _warnings(trials: Sequence[Trial], failures: Mapping[str, NodeFailure], scor
     blind = [
         trial.trial_id
         for trial in trials
-        if trial.status == Trial.TERMINATED and trial.last_result and scores.score(trial.trial_id) is None
+        if trial.status == Trial.TERMINATED
+        and scores.metric in (trial.last_result or {})
+        and scores.score(trial.trial_id) is None
     ]
     if blind and len(blind) < len(trials):
         warnings.append(f"{len(blind)} trials were left out: their {scores.metric!r} is NaN or infinite")

@@ -150,8 +150,14 @@ class Driver:
             source = read_function(self.spec.function, node)
             check_binding(source.load(), search.sampled_space, self.spec.op_kwargs)
             inputs = load_inputs(self.spec.op_kwargs, node)
-        with self._ray():
-            return self._search(source, inputs)
+        from airflow_provider_raynode.runtime.output import Output
+
+        with Output() as output, self._ray():
+            try:
+                return self._search(source, inputs)
+            finally:
+                with self._phase("drain"):
+                    output.drain()
 
     def _search(self, source: Any, inputs: dict[str, Any]) -> dict[str, Any]:
         from airflow_provider_raynode.runtime.collect import collect
@@ -198,6 +204,9 @@ class Driver:
 
         from airflow_provider_raynode.runtime import embedded as embedded_ray
 
+        if ray.is_initialized():  # the process is connected already, and stays so
+            yield
+            return
         with self._phase("connect"):
             if self._embedded:
                 folder = embedded_ray.start()

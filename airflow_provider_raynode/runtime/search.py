@@ -37,6 +37,9 @@ def run_search(
     trainable = tune.with_resources(
         tune.with_parameters(run_trial, setup=setup, inputs=dict(inputs)), resources(config)
     )
+    if not search.logger_callbacks:
+        # It would miss, loudly, the files that nobody asked for.
+        logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     storage_path, filesystem = _storage(spec, catalog)
     tuner = tune.Tuner(
         trainable,
