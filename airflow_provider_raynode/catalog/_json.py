@@ -20,7 +20,8 @@ class JsonSerializer(Serializer):
 
     def dump(self, value: Any, stream: BinaryIO) -> None:
         """Write JSON; NaN and infinity are refused, since no JSON has them."""
-        stream.write(json.dumps(value, ensure_ascii=False, allow_nan=False).encode())
+        # What Python's own text may hold, a lone surrogate, json.loads takes back the same way.
+        stream.write(json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass"))
 
     def load(self, data: bytearray, name: str) -> Any:
         """Return the value."""
@@ -35,8 +36,11 @@ def is_exact(value: Any) -> bool:
         return type(value) is int
     if isinstance(value, float):
         return type(value) is float and value - value == 0  # neither NaN nor infinite
-    if type(value) is list:
-        return all(map(is_exact, value))
-    if type(value) is dict:
-        return all(type(key) is str for key in value) and all(map(is_exact, value.values()))
+    try:
+        if type(value) is list:
+            return all(map(is_exact, value))
+        if type(value) is dict:
+            return all(type(key) is str for key in value) and all(map(is_exact, value.values()))
+    except RecursionError:
+        return False
     return False
