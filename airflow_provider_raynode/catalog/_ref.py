@@ -42,6 +42,13 @@ class CatalogRef(dict[str, Any]):
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (dict(self),)
 
+    @property
+    def path(self) -> Any:
+        """The object as a path of universal-pathlib; `catalog.load` verifies what it reads, this does not."""
+        from upath import UPath
+
+        return UPath(self["uri"])
+
     @classmethod
     def from_xcom(cls, value: Any) -> Self:
         """Return the reference that a task pushed.

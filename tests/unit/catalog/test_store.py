@@ -148,6 +148,7 @@ def test_a_class_of_main_and_a_lambda_are_pickled_by_value(local: Catalog) -> No
 def test_a_reference_is_plain_json_with_five_keys(store: Catalog) -> None:
     ref = store.put([1], "x")
     assert set(ref) == {"uri", "kind", "sha256", "size", "created"}
+    assert (ref.path.name, ref.path.read_bytes()) == ("x.json", b"[1]")
     assert json.loads(json.dumps(ref)) == dict(ref)
     assert CatalogRef.is_ref(json.loads(json.dumps(ref)))
     assert CatalogRef.from_xcom(dict(ref)) == ref

@@ -1,0 +1,128 @@
+"""A catalog on S3 (moto's server speaks it here): the store, an Airflow connection, and a whole node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from airflow.sdk import DAG, task
+
+from airflow_provider_raynode import catalog, pickled, ray_node, report
+from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.exceptions import CatalogError
+
+pytest.importorskip("s3fs", reason="the S3 driver is not installed (extra s3)")
+moto_server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    server = moto_server.ThreadedMotoServer(port=0, verbose=False)
+    server.start()
+    _, port = server.get_host_and_port()
+    yield f"http://127.0.0.1:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A fresh bucket; workers find it by the storage's own environment variables."""
+    import boto3
+    import fsspec
+
+    values = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in {**values, "AWS_ENDPOINT_URL": endpoint}.items():
+        monkeypatch.setenv(name, value)
+    fsspec.filesystem("s3").clear_instance_cache()
+    client = boto3.client("s3", endpoint_url=endpoint)
+    client.create_bucket(Bucket="raynode")
+    yield "s3://raynode"
+    for item in client.list_objects_v2(Bucket="raynode").get("Contents", []):
+        client.delete_object(Bucket="raynode", Key=item["Key"])
+    client.delete_bucket(Bucket="raynode")
+
+
+def test_the_store(bucket: str) -> None:
+    store = Catalog(f"{bucket}/a prefix").at("dag/run:1+00/task")
+    array = np.arange(1000)
+    ref = store.put(array, "array")
+    assert ref.uri == f"{bucket}/a prefix/dag/run:1+00/task/array.npy"
+    np.testing.assert_array_equal(store.load(ref), array)
+    np.testing.assert_array_equal(Catalog(f"{bucket}/a prefix").load(ref), array)
+    assert store.load(store.get_ref("array")).shape == (1000,)
+    assert store.list(store.prefix_uri) == [f"{store.prefix_uri}/array.npy", f"{store.prefix_uri}/array.ref.json"]
+    store.write_bytes(ref.uri, b"other")
+    with pytest.raises(CatalogError, match="is not what its reference names"):
+        store.load(ref)
+    store.delete(store.prefix_uri)
+    assert not store.exists(ref.uri)
+    with pytest.raises(CatalogError, match="does not exist"):
+        store.load(ref)
+    with pytest.raises(CatalogError, match="s3://nobody"):
+        Catalog("s3://nobody").put(1)
+
+
+@pytest.mark.airflow
+def test_an_airflow_connection(
+    bucket: str, endpoint: str, run_dag: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import json
+
+    pytest.importorskip("airflow.providers.amazon")
+    connection = {"conn_type": "aws", "login": "k", "password": "s", "extra": {"endpoint_url": endpoint}}
+    monkeypatch.setenv("AIRFLOW_CONN_MY_S3", json.dumps(connection))
+    monkeypatch.setenv("AIRFLOW__RAYNODE__CATALOG", "s3://my_s3@raynode/catalog")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_ENDPOINT_URL"):
+        monkeypatch.delenv(name)
+    with DAG("s3_connection", schedule=None) as dag_object:
+
+        @task
+        def put() -> dict[str, Any]:
+            return catalog.put({1, 2}, "set")
+
+        @task
+        def load(ref: dict[str, Any]) -> int:
+            return len(catalog.load(ref))
+
+        load(put())
+
+    result = run_dag(dag_object)
+    assert result.xcom("load") == 2
+    uri = result.xcom("put")["uri"]
+    assert uri.startswith("s3://raynode/catalog/s3_connection/"), "the connection id stays out of the reference"
+
+
+@pytest.mark.airflow
+@pytest.mark.ray
+def test_a_node(bucket: str, run_dag: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__RAYNODE__CATALOG", f"{bucket}/catalog")
+
+    def train(data: Any, x: int) -> None:
+        for step in range(2):
+            report({"score": float(data.sum()) * x, "model": {"x": x, "step": step}}, checkpoint=[x, step])
+
+    tune = {"metric": "score", "mode": "max", "search_space": {"x": {"type": "grid_search", "values": [1, 2]}}}
+    with DAG("s3_node", schedule=None) as dag_object:
+
+        @task
+        def make() -> dict[str, Any]:
+            return catalog.put(np.ones(10))
+
+        @task
+        def use(tuned: dict[str, Any]) -> list[Any]:
+            outputs = {name: catalog.load(ref) for name, ref in tuned["outputs"].items()}
+            return [outputs["model"], outputs["checkpoint"], len(catalog.load(tuned["trials"]))]
+
+        node = ray_node(
+            "node",
+            python_callable=train,
+            ray_config={"ray_tune": tune},
+            op_kwargs={"data": make()},
+            returns=[pickled("model")],
+        )
+        use(node.output)
+    result = run_dag(dag_object)
+    assert result.state == "success", result.states
+    assert result.xcom("use") == [{"x": 2, "step": 1}, [2, 1], 2]
