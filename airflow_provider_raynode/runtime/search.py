@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ray
@@ -34,9 +34,7 @@ def run_search(
     config = spec.config
     search = config.ray_tune
     assert search is not None
-    trainable = tune.with_resources(
-        tune.with_parameters(run_trial, setup=setup, inputs=dict(inputs)), resources(config)
-    )
+    trainable = tune.with_resources(_trainable(setup, inputs), resources(config))
     if not search.logger_callbacks:
         # It would miss, loudly, the files that nobody asked for.
         logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
@@ -67,6 +65,26 @@ def run_search(
         ),
     )
     return tuner.fit()
+
+
+def _trainable(setup: TrialSetup, inputs: Mapping[str, Any]) -> Callable[..., None]:
+    """Return the function that Tune runs per trial.
+
+    What is small travels with it, once per worker process. The inputs lie in Ray's object store: once per machine, but
+    fetched anew by each trial, which costs some milliseconds, so a node without inputs does without.
+    """
+    if not inputs:
+
+        def trial(config: dict[str, Any]) -> None:
+            run_trial(config, setup=setup, inputs={})
+
+        return trial
+
+    def trial_with_inputs(config: dict[str, Any], *, inputs: Mapping[str, Any]) -> None:
+        run_trial(config, setup=setup, inputs=inputs)
+
+    trainable: Callable[..., None] = tune.with_parameters(trial_with_inputs, inputs=dict(inputs))
+    return trainable
 
 
 def total_trials(config: RayConfig) -> int | None:

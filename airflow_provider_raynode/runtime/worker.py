@@ -25,7 +25,7 @@ from airflow_provider_raynode.spec import NodeFailure, RunContext
 
 @dataclass(frozen=True)
 class TrialSetup:
-    """What every trial of a node shares; it travels through Ray's object store once."""
+    """What every trial of a node shares; it travels with the trainable, once per worker process."""
 
     function: FunctionSource
     run: RunContext
