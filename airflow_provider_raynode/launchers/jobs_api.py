@@ -61,6 +61,7 @@ class JobsApiLauncher(Launcher):
         self._grace_s = grace_s
         self._tail: LogTail | None = None
         self._whole_log_at = 0.0
+        self._pending = False
 
     def ensure(self, job: JobRef) -> bool:
         """Submit the job, or attach to it; see `Launcher.ensure` and `RayHook.ensure_job`."""
@@ -70,10 +71,14 @@ class JobsApiLauncher(Launcher):
     def status(self, job: JobRef) -> JobStatus:
         """Return the job's state; a job that the cluster has forgotten is FAILED with a message that says so."""
         status = self._patiently(lambda: self._hook.get_job(job.submission_id))
+        self._pending = status is not None and status.state is JobState.PENDING
         return self._lost(job) if status is None else status
 
     def read_log(self, job: JobRef, offset: int, *, final: bool = False) -> LogChunk:
         """Return the log after `offset`; see `Launcher.read_log`. The final read asks for the whole log once."""
+        if self._pending and not final:
+            # Ray closes the log of a job that has none yet; each attempt would delay the next.
+            return LogChunk("", offset)
         tail = self._tail
         if tail is None or tail.submission_id != job.submission_id or offset < tail.first:
             if tail is not None:

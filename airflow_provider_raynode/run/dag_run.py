@@ -25,8 +25,34 @@ class DagFileError(RayNodeError):
     """The DAG file cannot be loaded, or holds not the DAG that was asked for."""
 
 
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where the run is, so that the tasks clean up as they do on Ctrl-C."""
+class _Stops:
+    """SIGINT and SIGTERM: raised as KeyboardInterrupt where the run is, so that the task that runs cleans up.
+
+    Airflow's task runner takes that for the task's failure and goes on with the run, so it is remembered here for
+    `check`, which ends the run for good.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    @contextlib.contextmanager
+    def handled(self) -> Iterator[None]:
+        """Handle both signals here; put the former handlers back at the end."""
+        before = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt when one of the signals has come."""
+        if self.received is not None:
+            raise KeyboardInterrupt
+
+    def _stop(self, number: int, _: object) -> None:
+        self.received = number
+        raise KeyboardInterrupt
 
 
 def run_dag(
@@ -45,19 +71,28 @@ def run_dag(
     if not path.is_file():
         raise DagFileError(f"{file}: no such file; give the path of a DAG file")
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    with airflow_environment() as home, _sigterm_raises():
+    stops = _Stops()
+    with airflow_environment() as home, stops.handled():
         log = home / "run_logs" / f"{path.stem}-{stamp}.log"
         try:
             if verbose:
-                return _run(path, dag_id, conf, sys.stdout, log=None)
+                return _run(path, dag_id, conf, sys.stdout, stops, log=None)
             with output_to(log) as terminal:
-                return _run(path, dag_id, conf, terminal, log=log)
-        except KeyboardInterrupt as stop:
+                return _run(path, dag_id, conf, terminal, stops, log=log)
+        except KeyboardInterrupt:
             print("\nStopped; no Ray process of this run is left.", file=sys.stderr)
-            return 143 if isinstance(stop, _Terminated) else 130
+            return 128 + (stops.received or signal.SIGINT)
 
 
-def _run(path: Path, dag_id: str | None, conf: dict[str, Any] | None, stream: TextIO, *, log: Path | None) -> int:
+def _run(
+    path: Path,
+    dag_id: str | None,
+    conf: dict[str, Any] | None,
+    stream: TextIO,
+    stops: _Stops,
+    *,
+    log: Path | None,
+) -> int:
     from airflow_provider_raynode.operators._progress import observe
     from airflow_provider_raynode.run.display import RunDisplay
     from airflow_provider_raynode.run.results import place, show_results
@@ -69,13 +104,14 @@ def _run(path: Path, dag_id: str | None, conf: dict[str, Any] | None, stream: Te
 
     from airflow_provider_raynode.run.listener import RunListener
 
-    listener = RunListener(display)
+    listener = RunListener(display, stops.check)
     get_listener_manager().add_listener(listener)
     task_ids = [task.task_id for task in dag.topological_sort()]
     display.start(task_ids, f"{dag.dag_id}  ({path.name})") if log else None
     try:
         with observe(display.progress), prints_to(display.printed) if log else contextlib.nullcontext():
             dag_run = dag.test(run_conf=conf)
+        stops.check()
     finally:
         display.stop()
     ended = str(getattr(dag_run.state, "value", dag_run.state))
@@ -115,18 +151,6 @@ def _import_error(text: str) -> str:
     marker = "airflow_provider_raynode.exceptions."
     _, found, rest = text.rpartition(marker)
     return rest.partition(": ")[2].strip() if found else text.strip()
-
-
-@contextlib.contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    def terminate(*_: object) -> None:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def parse_conf(text: str | None) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import json
 import socket
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,13 +50,17 @@ def job_ref(head: RayHead, name: str) -> JobRef:
     )
 
 
-def read_to_end(launcher: JobsApiLauncher, job: JobRef, offset: int = 0) -> tuple[str, list[LogChunk]]:
-    """The log as the execution operator reads it."""
+def read_to_end(
+    launcher: JobsApiLauncher, job: JobRef, offset: int = 0, when: tuple[str, Callable[[], None]] | None = None
+) -> tuple[str, list[LogChunk]]:
+    """The log as the execution operator reads it; `when` is a text, and what to do once it has come."""
     chunks: list[LogChunk] = []
     while True:
         status = launcher.status(job)
         chunks.append(launcher.read_log(job, offset, final=status.state.ended))
         offset = chunks[-1].offset
+        if when and when[0] in chunks[-1].text:
+            when[1]()
         if status.state.ended:
             return "".join(chunk.text for chunk in chunks), chunks
         time.sleep(0.2)

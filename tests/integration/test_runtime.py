@@ -273,7 +273,7 @@ def test_a_time_budget_ends_the_search(run: Callable[..., Ran]) -> None:
         return {"score": x}
 
     space = {"x": {"type": "uniform", "low": 0, "high": 1}}
-    ran = run(train, {"search_space": space, "num_samples": -1, "time_budget_s": 6})
+    ran = run(train, {"search_space": space, "num_samples": -1, "time_budget_s": 12})
     assert ran.code == 0
     assert ran.result.trial_states["TERMINATED"] >= 1
 

@@ -35,7 +35,8 @@ DOMAINS: dict[str, dict[str, Any]] = {
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "NevergradSearch": {"optimizer": "OnePlusOne"},
     "ZOOptSearch": {"budget": TRIALS},
-    "BayesOptSearch": {"random_search_steps": 3},
+    # Without, it ends early where its model finds the same corner again and again.
+    "BayesOptSearch": {"random_search_steps": 3, "skip_duplicate": False},
     "HyperOptSearch": {"n_initial_points": 3},
 }
 SCHEDULERS = {"TuneBOHB": {"type": "HyperBandForBOHB", "max_t": 4}}
