@@ -35,8 +35,8 @@ DOMAINS: dict[str, dict[str, Any]] = {
 ARGUMENTS: dict[str, dict[str, Any]] = {
     "NevergradSearch": {"optimizer": "OnePlusOne"},
     "ZOOptSearch": {"budget": TRIALS},
-    # Without, it ends early where its model finds the same corner again and again.
-    "BayesOptSearch": {"random_search_steps": 3, "skip_duplicate": False},
+    # With fewer, its model finds the corner at once, proposes it again and again, and ends the search.
+    "BayesOptSearch": {"random_search_steps": 5},
     "HyperOptSearch": {"n_initial_points": 3},
 }
 SCHEDULERS = {"TuneBOHB": {"type": "HyperBandForBOHB", "max_t": 4}}
