@@ -85,6 +85,7 @@ class RunContext(_Contract):
     map_variables: dict[str, Any] = Field(
         default_factory=dict, description="the arguments of the mapped task group for this map index"
     )
+    parameters: dict[str, Any] = Field(default_factory=dict, description="what the node's parameters_file holds")
 
 
 class FunctionRef(_Contract):
@@ -94,6 +95,31 @@ class FunctionRef(_Contract):
     import_path: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$", description="pkg.mod:fn")
     pickle: dict[str, Any] | None = Field(default=None, description="CatalogRef of the cloudpickle")
     python: str = Field(description="version of the Python that pickled it, as 3.11.7")
+
+
+class CodeIdentity(_Contract):
+    """What code a node runs: equal digests compute the same."""
+
+    function_sha256: str | None = Field(default=None, description="digest of the function's code and what it refers to")
+    git_commit: str | None = Field(default=None, description="commit of the DAG file's repository, where there is one")
+    git_dirty: bool | None = Field(default=None, description="whether that repository has uncommitted changes")
+
+
+class SealedSecrets(_Contract):
+    """Where the encrypted half of an attempt's secrets lies; the other half, the key, travels with the job."""
+
+    uri: str = Field(description="the ciphertext, in the attempt's folder; deleted when the attempt ends")
+    names: tuple[str, ...] = Field(description="as the author wrote them: conn:my_db, var:api_key, var:key as ENV")
+
+
+class Limits(_Contract):
+    """How long a job may take, in seconds; None for no limit."""
+
+    startup_timeout_s: float | None = Field(default=None, gt=0, description="from the submission to the first trial")
+    run_timeout_s: float | None = Field(default=None, gt=0, description="from the driver's start to its end")
+    attach_timeout_s: float | None = Field(
+        default=None, gt=0, description="a job that no execution task has attached to by then stops itself"
+    )
 
 
 class NodeSpec(_Contract):
@@ -112,6 +138,12 @@ class NodeSpec(_Contract):
     catalog_uri: str = Field(description="root of the catalog: an absolute path or a fsspec URI")
     node_prefix: str = Field(description="<catalog>/<dag_id>/<run_id>/<node id>/<map_index>, as a URI")
     staged_by: Versions
+    code: CodeIdentity = CodeIdentity()
+    secrets: SealedSecrets | None = None
+    limits: Limits = Limits()
+    search_of: int | None = Field(
+        default=None, ge=1, description="the earlier attempt whose search this one continues; None: it begins its own"
+    )
 
     @property
     def attempt_prefix(self) -> str:
@@ -120,8 +152,13 @@ class NodeSpec(_Contract):
 
     @property
     def experiment_prefix(self) -> str:
-        """URI of the folder that Tune writes its state and checkpoints to; shared by a node's attempts."""
+        """URI of the folder of Tune's experiments: one per search, which attempts that resume it share."""
         return f"{self.node_prefix}/experiment"
+
+    @property
+    def experiment_name(self) -> str:
+        """Name of the search's folder below `experiment_prefix`."""
+        return f"attempt_{self.search_of or self.attempt}"
 
 
 class JobRef(_Contract):
@@ -200,6 +237,7 @@ class NodeResult(_Contract):
     timings_s: dict[str, float] = Field(default_factory=dict, description="seconds by phase")
     versions: Versions
     resources: dict[str, float] = Field(default_factory=dict, description="what the cluster had")
+    restored: int = Field(default=0, description="trials that an earlier attempt had finished")
 
 
 def seal(result: NodeResult) -> bytes:
