@@ -18,6 +18,12 @@ from airflow_provider_raynode.exceptions import SpecError
 from airflow_provider_raynode.returns import Return
 
 SCHEMA_VERSION = 1
+# In the attempt's folder: an execution task has attached to the job.
+ATTACHED_FILE = "attached.json"
+# In the attempt's folder: an execution task has returned the attempt's result.
+TAKEN_FILE = "taken.json"
+# In the attempt's folder: Airflow has asked for the job's end; a later task does not attach to it.
+STOP_FILE = "stop.json"
 _ID = r"^[A-Za-z0-9_-]{1,200}$"
 
 
@@ -139,7 +145,7 @@ class NodeSpec(_Contract):
     node_prefix: str = Field(description="<catalog>/<dag_id>/<run_id>/<node id>/<map_index>, as a URI")
     staged_by: Versions
     code: CodeIdentity = CodeIdentity()
-    secrets: SealedSecrets | None = None
+    secrets: tuple[str, ...] = Field(default=(), description="names, as the author wrote them; never a value")
     limits: Limits = Limits()
     search_of: int | None = Field(
         default=None, ge=1, description="the earlier attempt whose search this one continues; None: it begins its own"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from airflow_provider_raynode.config._yaml import read_yaml
 from airflow_provider_raynode.config.cluster import (
     CatalogSection,
     Container,
@@ -28,4 +29,5 @@ __all__ = [
     "Resources",
     "RuntimeEnv",
     "RuntimeEnvConfig",
+    "read_yaml",
 ]

@@ -70,8 +70,10 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _integer)
 _Loader.add_constructor("tag:yaml.org,2002:float", _float)
 
 
-def read_yaml(path: Path) -> dict[Any, Any]:
+def read_yaml(path: Path, *, may_be_empty: bool = False) -> dict[Any, Any]:
     """Return the mapping that a YAML file holds.
+
+    :param may_be_empty: whether a file without anything is an empty mapping.
 
     :raises ConfigError: the file is missing, a folder, unreadable, empty, not YAML, or not a mapping.
     """
@@ -90,10 +92,12 @@ def read_yaml(path: Path) -> dict[Any, Any]:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}{_where(error)}: not valid YAML: {_what(error)}") from None
+    if value is None and may_be_empty:
+        return {}
     if value is None:
         raise ConfigError(f"{path}: the file is empty; it needs at least ray_tune")
     if not isinstance(value, dict):
-        raise ConfigError(f"{path}: the top level is {_kind(value)}, not a mapping (ray_tune: …)")
+        raise ConfigError(f"{path}: the top level is {_kind(value)}, not a mapping (name: value)")
     return value
 
 

@@ -28,13 +28,21 @@ _PARTS = ("search_algorithm", "scheduler")
 
 
 class Failure(Section):
-    """What happens when a trial fails: Ray's FailureConfig."""
+    """What happens when a trial fails: Ray's FailureConfig, and what a search needs to count as done."""
 
     max_failures: LimitOrNone = Field(
         default=0, description="times that a trial is tried again from its last checkpoint; -1: without end"
     )
     fail_fast: Switch | Literal["raise"] = Field(
         default=False, description="whether the first failure ends the search; `raise`: with the trial's own error"
+    )
+    min_successful: PositiveInteger = Field(
+        default=1, description="trials that must end with a finite metric; with fewer, the node fails"
+    )
+    on_resume: Literal["restart", "resume", "keep"] = Field(
+        default="restart",
+        description="what a retry of the node does with trials that had failed: run them anew, go on from their last "
+        "checkpoint, or leave them failed",
     )
 
     def problems(self) -> Iterator[Problem]:

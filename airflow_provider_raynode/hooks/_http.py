@@ -104,7 +104,8 @@ class RayHttp:
             message, transient = _explain(error, self.settings)
             raise (ClusterUnreachableError if transient else ClusterError)(message) from error
         if response.status_code >= 300:
-            raise _refusal(response, path, self.settings)
+            location = response.headers.get("Location", "nowhere")
+            raise refusal(self.settings, path, response.status_code, response.text, location)
         return response
 
     def close(self) -> None:
@@ -162,15 +163,17 @@ def _explain_tls(causes: list[BaseException], settings: RaySettings) -> str:
     return f"{address}: TLS fails: {causes[-1]}"
 
 
-def _refusal(response: requests.Response, path: str, settings: RaySettings) -> ClusterError:
-    address, source, status = settings.address, settings.source, response.status_code
-    text = response.text
+def refusal(settings: RaySettings, path: str, status: int, text: str, location: str = "nowhere") -> ClusterError:
+    """Return the error for an answer that is one: what the status means here, and the remedy.
+
+    :param location: where a redirect leads.
+    """
+    address, source = settings.address, settings.source
     said = _last_line(text)
     if status < 400:
-        target = response.headers.get("Location", "nowhere")
         message = (
-            f"{address} redirects {path} to {target}: use that address if it is the cluster's, or give the login that "
-            "a proxy asks for in the connection's secret_headers"
+            f"{address} redirects {path} to {location}: use that address if it is the cluster's, or give the login "
+            "that a proxy asks for in the connection's secret_headers"
         )
     elif status == 401 and settings.token is None:
         message = f"{address} asks for a token and {source} has none: put Ray's authentication token in its password"

@@ -20,8 +20,8 @@ from airflow_provider_raynode.hooks._package import (
 
 log = logging.getLogger(__name__)
 
-# SIGINT lets a search return its partial results; Ray kills what is still there after the wait, 3 s by default.
-STOP_ENV_VARS = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "30"}
+# The driver writes its result when it is stopped; Ray kills what is still there after the wait, 3 s by default.
+STOP_ENV_VARS = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "8"}
 _IMAGE_KEYS = ("container", "image_uri")
 # Ray refuses everything else beside an image.
 _WITH_IMAGE = ("env_vars", "config", *_IMAGE_KEYS)

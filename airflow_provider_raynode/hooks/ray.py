@@ -105,10 +105,10 @@ class RayHook(BaseHook):
         """Return the status of a job with Ray's own message, None where the cluster does not know it."""
         return RayJobs(self.get_conn()).get(submission_id)
 
-    def stop_job(self, submission_id: str, timeout_s: float = 35.0) -> JobStatus | None:
+    def stop_job(self, submission_id: str, timeout_s: float = 14.0) -> JobStatus | None:
         """Stop a job and wait until it has stopped.
 
-        :param timeout_s: longest wait in seconds. Ray itself kills a job 30 s after it was asked to stop.
+        :param timeout_s: longest wait in seconds. Ray itself kills a job 8 s after it was asked to stop.
         :return: the last state that was seen, so check `state.ended`; None where the cluster does not know the job.
         """
         return RayJobs(self.get_conn()).stop(submission_id, timeout_s)

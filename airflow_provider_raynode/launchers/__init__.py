@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.launchers._base import JobState, JobStatus, Launcher, LogChunk
@@ -13,20 +14,27 @@ __all__ = ["JobState", "JobStatus", "Launcher", "LogChunk", "launcher_for"]
 
 
 def launcher_for(
-    job: JobRef, *, runtime_env: dict[str, Any] | None = None, metadata: dict[str, str] | None = None
+    job: JobRef,
+    *,
+    runtime_env: dict[str, Any] | None = None,
+    metadata: dict[str, str] | None = None,
+    env_vars: Callable[[], Mapping[str, str]] | None = None,
+    grace_s: float = 60.0,
 ) -> Launcher:
     """Return the launcher that runs `job`.
 
     :param job: where the job runs, as fan-out decided it.
     :param runtime_env: Ray's runtime environment for a job that `ensure` has to submit.
     :param metadata: Ray's job metadata for the same.
+    :param env_vars: gives environment variables of the driver and its workers for the same, when it is submitted.
+    :param grace_s: how long in seconds a cluster may be silent.
     """
     if job.launcher == "local":
         from airflow_provider_raynode.launchers.local import LocalLauncher
 
-        return LocalLauncher()
+        return LocalLauncher(env_vars)
     from airflow_provider_raynode.hooks.ray import RayHook
     from airflow_provider_raynode.launchers.jobs_api import JobsApiLauncher
 
     hook = RayHook(**({"ray_conn_id": job.ray_conn_id} if job.ray_conn_id else {}), address=job.address)
-    return JobsApiLauncher(hook, runtime_env=runtime_env, metadata=metadata)
+    return JobsApiLauncher(hook, runtime_env=runtime_env, metadata=metadata, env_vars=env_vars, grace_s=grace_s)

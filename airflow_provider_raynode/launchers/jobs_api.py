@@ -44,6 +44,7 @@ class JobsApiLauncher(Launcher):
     :param hook: the connection to the cluster; the launcher closes it.
     :param runtime_env: Ray's runtime environment of the job, over the connection's default.
     :param metadata: shown with the job by Ray; no secrets.
+    :param env_vars: gives environment variables of a job that has to be submitted, over those of `runtime_env`.
     :param grace_s: how long in seconds a cluster may be silent.
     """
 
@@ -53,11 +54,13 @@ class JobsApiLauncher(Launcher):
         runtime_env: Mapping[str, Any] | None = None,
         metadata: Mapping[str, str] | None = None,
         *,
+        env_vars: Callable[[], Mapping[str, str]] | None = None,
         grace_s: float = 60.0,
     ) -> None:
         self._hook = hook
         self._runtime_env = runtime_env
         self._metadata = dict(metadata or {})
+        self._env_vars = env_vars
         self._grace_s = grace_s
         self._tail: LogTail | None = None
         self._whole_log_at = 0.0
@@ -65,6 +68,9 @@ class JobsApiLauncher(Launcher):
 
     def ensure(self, job: JobRef) -> bool:
         """Submit the job, or attach to it; see `Launcher.ensure` and `RayHook.ensure_job`."""
+        if self._env_vars is not None and self._patiently(lambda: self._hook.get_job(job.submission_id)) is None:
+            own = dict(self._runtime_env or {})
+            self._runtime_env = {**own, "env_vars": {**own.get("env_vars", {}), **self._env_vars()}}
         submission = Submission(job.submission_id, entrypoint(job), self._runtime_env, self._metadata)
         return self._patiently(lambda: self._hook.ensure_job(submission), server_errors=False)
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,9 +47,12 @@ class LocalLauncher(Launcher):
 
     The child ends with this process: by `stop` or `close`, or, when this process is killed, by itself within seconds.
     Whatever ends it, no process of its Ray is left: they are in its group, and are found by pid where not.
+
+    :param env_vars: gives environment variables of the child, over those of this process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, env_vars: Callable[[], Mapping[str, str]] | None = None) -> None:
+        self._env_vars = env_vars
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
         self._family: dict[int, psutil.Process] = {}
@@ -148,6 +152,7 @@ class LocalLauncher(Launcher):
         env["RAY_AUTH_MODE"] = "token"
         env["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
         env["RAYNODE_TEMP_DIR"] = str(self._folder)
+        env.update(self._env_vars() if self._env_vars is not None else {})
         return env
 
     def _remember_family(self) -> None:

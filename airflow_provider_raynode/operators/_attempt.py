@@ -1,17 +1,31 @@
-"""The attempts of a node: which one comes next, its spec in the catalog, the launcher that runs it."""
+"""The attempts of a node: which one comes next, what it goes on from, its spec in the catalog, its launcher.
+
+An attempt is a folder in the node's: `attempt_1`, `attempt_2`, … with its spec, and when it has ended its result. That
+folder is written before anything is submitted, and its submission id is a function of its number: whatever is killed,
+what comes after finds the same job.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_raynode import __version__
 from airflow_provider_raynode.catalog import CatalogRef
+from airflow_provider_raynode.exceptions import CatalogError, ConfigError, SpecError
 from airflow_provider_raynode.launchers import Launcher, launcher_for
-from airflow_provider_raynode.spec import JobRef, NodeSpec, digest, submission_id
+from airflow_provider_raynode.spec import (
+    STOP_FILE,
+    TAKEN_FILE,
+    JobRef,
+    NodeResult,
+    NodeSpec,
+    digest,
+    submission_id,
+    unseal,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.catalog import Catalog
@@ -19,29 +33,70 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+OnChange = Literal["refuse", "restart"]
 
-def open_attempt(staged: NodeSpec, node: Catalog, hook: RayHook) -> JobRef:
+
+def open_attempt(
+    staged: NodeSpec, node: Catalog, hook: RayHook, *, own: int | None = None, on_change: OnChange = "refuse"
+) -> JobRef:
     """Write the spec of the node's next attempt, or find the one that is under way, and return its job.
 
-    A node's attempts count up in its folder. One that has ended is followed by a new one; one that never started is
-    written again; one that runs is kept when it does the same work, and stopped when function, inputs or config have
-    changed since.
+    One that never started is written again; one that runs is kept when it does the same work, and stopped when it does
+    not; one that failed is followed by one that goes on with its search; one whose result was taken by one that starts
+    anew.
+
+    :param own: number of the attempt that this very task had opened when it was killed: it is kept, whatever its state.
+    :param on_change: what to do when a failed search cannot be gone on with because the node's work has changed.
+    :raises ConfigError: the work has changed, and `on_change` says refuse.
     """
-    settings = hook.resolve()
     last = last_attempt(node)
-    number = last + 1
-    if last and not node.exists(f"{node.prefix_uri}/attempt_{last}/result.json"):
-        data = node.read_bytes(f"{node.prefix_uri}/attempt_{last}/spec.json")
-        previous = NodeSpec.from_bytes(data, source=f"attempt_{last}/spec.json")
-        status = None if settings.address == "local" else hook.get_job(previous.submission_id)
-        if status is None:
-            number = last
-        elif not status.state.ended:
-            if _work(previous) == _work(staged):
-                return _job(previous, digest(data), hook)
-            log.warning("%s runs with another function, input or config: it is stopped", previous.submission_id)
+    if last == 0:
+        return write_attempt(staged, 1, node, hook)
+    previous = spec_of_attempt(node, last)
+    changed = changes(previous, staged)
+    result = result_of(previous, node)
+    if own == last and not changed and is_known(previous, hook):
+        return job_of(previous, hook)
+    if result is not None and result.state == "SUCCEEDED":
+        return write_attempt(staged, last + 1, node, hook)
+    if result is None and hook.resolve().address != "local":
+        status = hook.get_job(previous.submission_id)
+        if status is not None and not status.state.ended:
+            if not changed and not is_stopping(previous, node):
+                return job_of(previous, hook)
+            if changed:
+                log.warning("%s runs with another %s: it is stopped", previous.submission_id, ", ".join(changed))
             hook.stop_job(previous.submission_id)
-    return write_attempt(staged, number, node, hook)
+        elif status is None and previous.search_of is None and not _has_begun(previous, node):
+            # It never started: nothing of it is worth a number.
+            return write_attempt(staged, last, node, hook)
+    elif result is None and not _has_begun(previous, node):
+        return write_attempt(staged, last, node, hook)
+    return write_attempt(_resumed(staged, previous, node, changed, on_change), last + 1, node, hook)
+
+
+def next_attempt(spec: NodeSpec, node: Catalog, hook: RayHook, *, resume: bool) -> tuple[JobRef, NodeSpec]:
+    """Write the attempt that follows `spec`'s, with its search or anew, and return its job and spec."""
+    search = (spec.search_of or spec.attempt) if resume and _has_begun(spec, node) else None
+    following = as_attempt(spec.model_copy(update={"search_of": search}), spec.attempt + 1)
+    return write_attempt(following, following.attempt, node, hook), following
+
+
+def _resumed(staged: NodeSpec, previous: NodeSpec, node: Catalog, changed: list[str], on_change: OnChange) -> NodeSpec:
+    """Return `staged` as one that goes on with the search of `previous`, where there is one to go on with."""
+    if not _has_begun(previous, node):
+        return staged
+    if not changed:
+        return staged.model_copy(update={"search_of": previous.search_of or previous.attempt})
+    what = ", ".join(changed)
+    if on_change == "refuse":
+        raise ConfigError(
+            f"attempt {previous.attempt} of this node failed, and its search cannot be gone on with: {what} changed "
+            "since. Put that back as it was, set on_change='restart' on the node to start its search anew, or trigger "
+            "a new DAG run"
+        )
+    log.warning("%s changed since attempt %d: the search starts anew", what, previous.attempt)
+    return staged
 
 
 def last_attempt(node: Catalog) -> int:
@@ -50,6 +105,47 @@ def last_attempt(node: Catalog) -> int:
     while node.exists(f"{node.prefix_uri}/attempt_{number + 1}/spec.json"):
         number += 1
     return number
+
+
+def spec_of_attempt(node: Catalog, number: int) -> NodeSpec:
+    """Return the spec of an attempt, as it is in the node's folder."""
+    uri = f"{node.prefix_uri}/attempt_{number}/spec.json"
+    return NodeSpec.from_bytes(node.read_bytes(uri), source=uri)
+
+
+def result_of(spec: NodeSpec, node: Catalog) -> NodeResult | None:
+    """Return the sealed result of an attempt, None where it has none that is whole and its own."""
+    uri = f"{spec.attempt_prefix}/result.json"
+    try:
+        result = unseal(node.read_bytes(uri), source=uri)
+    except (CatalogError, SpecError):
+        return None
+    return result if result.submission_id == spec.submission_id else None
+
+
+def is_known(spec: NodeSpec, hook: RayHook) -> bool:
+    """Whether the cluster knows the job of an attempt, in whatever state; of an embedded one nothing is known."""
+    return hook.resolve().address == "local" or hook.get_job(spec.submission_id) is not None
+
+
+def is_stopping(spec: NodeSpec, node: Catalog) -> bool:
+    """Whether Airflow has asked for the end of an attempt."""
+    return node.exists(f"{spec.attempt_prefix}/{STOP_FILE}")
+
+
+def is_taken(spec: NodeSpec, node: Catalog) -> bool:
+    """Whether an execution task has returned the result of an attempt: it is not returned a second time."""
+    return node.exists(f"{spec.attempt_prefix}/{TAKEN_FILE}")
+
+
+def mark(job: JobRef, node: Catalog, name: str) -> None:
+    """Write one of the marks of an attempt (attached, stop, taken) into its folder."""
+    node.write_bytes(f"{job.attempt_prefix}/{name}", b"{}")
+
+
+def _has_begun(spec: NodeSpec, node: Catalog) -> bool:
+    """Whether Tune has written anything of the attempt's search."""
+    return node.exists(f"{spec.experiment_prefix}/{spec.experiment_name}/tuner.pkl")
 
 
 def write_attempt(spec: NodeSpec, number: int, node: Catalog, hook: RayHook) -> JobRef:
@@ -77,8 +173,19 @@ def read_spec(job: JobRef, catalog: Catalog) -> NodeSpec:
     return NodeSpec.from_bytes(catalog.read_bytes(job.spec_uri), sha256=job.spec_sha256, source=job.spec_uri)
 
 
-def launcher_for_spec(job: JobRef, spec: NodeSpec) -> Launcher:
-    """Return the launcher of `job` with what a submission of `spec` carries to Ray."""
+def launcher_for_spec(
+    job: JobRef,
+    spec: NodeSpec,
+    env_vars: Callable[[], Mapping[str, str]] | None = None,
+    *,
+    grace_s: float = 60.0,
+) -> Launcher:
+    """Return the launcher of `job` with what a submission of `spec` carries to Ray.
+
+    :param env_vars: gives the environment variables of a job that it starts, over those of the config; called only
+        then.
+    :param grace_s: how long in seconds a cluster may be silent.
+    """
     run = spec.context
     metadata = {
         "dag_id": run.dag_id,
@@ -93,6 +200,8 @@ def launcher_for_spec(job: JobRef, spec: NodeSpec) -> Launcher:
         job,
         runtime_env=None if runtime_env is None else runtime_env.model_dump(mode="json", exclude_unset=True),
         metadata=metadata,
+        env_vars=env_vars,
+        grace_s=grace_s,
     )
 
 
@@ -112,15 +221,27 @@ def _job(spec: NodeSpec, sha256: str, hook: RayHook) -> JobRef:
     )
 
 
-def _work(spec: NodeSpec) -> str:
-    """Return a digest of what a spec computes: references count by content, not by place or time."""
-    parts = {
-        "function": _content(spec.function.pickle or {}) or spec.function.import_path,
+def changes(before: NodeSpec, after: NodeSpec) -> list[str]:
+    """Return what differs between the work of two specs, in the author's words; references count by content.
+
+    Where the work is done (cluster, catalog, run time limits) and how often a trial is tried again is not part of it.
+    """
+    one, two = _work(before), _work(after)
+    return [name for name in two if one.get(name) != two[name]]
+
+
+def _work(spec: NodeSpec) -> dict[str, str]:
+    search = spec.config.ray_tune.model_dump(mode="json", exclude={"failure"}) if spec.config.ray_tune else {}
+    function = spec.code.function_sha256 or _content(spec.function.pickle or {}) or spec.function.import_path
+    parts: dict[str, Any] = {
+        "the function": function,
         "op_kwargs": _content(spec.op_kwargs),
+        "parameters": spec.context.parameters,
         "returns": [declared.model_dump() for declared in spec.returns],
-        "config": spec.config.model_dump(mode="json"),
+        "default_resources": spec.config.default_resources.model_dump(mode="json"),
+        **{f"ray_tune.{name}": value for name, value in search.items()},
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return {name: json.dumps(value, sort_keys=True, default=str) for name, value in parts.items()}
 
 
 def _content(value: Any) -> Any:

@@ -87,6 +87,12 @@ def _installed_roots() -> tuple[Path, ...]:
     return tuple(Path(path).resolve() for path in keep)
 
 
+def is_installed(module_name: str | None) -> bool:
+    """Whether a loaded module comes from an installed package, not from a DAG folder."""
+    module = sys.modules.get(module_name or "")
+    return module is not None and module_name != "__main__" and _is_installed(module)
+
+
 def _is_installed(module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
     if file is None:  # built in, or a namespace package

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from airflow_provider_raynode.exceptions import CatalogError, NodeFailedError, SpecError
+from airflow_provider_raynode.exceptions import CatalogError, ClusterError, NodeFailedError, RayNodeError, SpecError
 from airflow_provider_raynode.hooks.catalog import catalog_for
-from airflow_provider_raynode.hooks.ray import RayHook
+from airflow_provider_raynode.hooks.ray import RayHook, UnknownJobError
 from airflow_provider_raynode.launchers import JobState, JobStatus, Launcher
 from airflow_provider_raynode.operators import _progress
 from airflow_provider_raynode.operators._attempt import (
-    as_attempt,
+    is_stopping,
+    is_taken,
     job_of,
     last_attempt,
     launcher_for_spec,
+    mark,
+    next_attempt,
     read_spec,
-    write_attempt,
+    result_of,
+    spec_of_attempt,
 )
-from airflow_provider_raynode.spec import JobRef, NodeProgress, NodeResult, unseal
+from airflow_provider_raynode.operators._delivery import deliver_secrets
+from airflow_provider_raynode.operators._result import proven_result
+from airflow_provider_raynode.operators._task_log import read_offset
+from airflow_provider_raynode.spec import ATTACHED_FILE, STOP_FILE, TAKEN_FILE, JobRef, Limits, NodeProgress, NodeResult
 
 # Poll soon after the start, so that a short job ends without a wait, then settle at the configured interval.
 _FIRST_POLL_S = 0.1
 # A child process and a local file cost nothing to look at.
 _LOCAL_POLL_S = 0.5
+# Longest wait in seconds for a job that is stopped; Ray kills it 8 s after it was asked to stop.
+_STOP_S = 12.0
 
 
 class JobRun:
@@ -35,68 +45,146 @@ class JobRun:
     :param job: what fan-out passed on.
     :param work: the word for the work in messages.
     :param poll_interval_s: longest distance in seconds between two looks at the job.
+    :param grace_s: how long in seconds the cluster may be silent.
     :param log: the task's logger.
     """
 
-    def __init__(self, job: JobRef, *, work: str, poll_interval_s: float, log: Any) -> None:
+    def __init__(self, job: JobRef, *, work: str, poll_interval_s: float, grace_s: float, log: Any) -> None:
         self.job = job
         self.log = log
         self._work = work
         self._poll_interval_s = min(poll_interval_s, _LOCAL_POLL_S) if job.launcher == "local" else poll_interval_s
+        self._grace_s = grace_s
         self._catalog = catalog_for(job.catalog_uri).at(job.node_prefix)
         self._spec = read_spec(job, self._catalog)
         self._launcher: Launcher | None = None
+        self._begin = time.monotonic()
+
+    @property
+    def limits(self) -> Limits:
+        """The time limits of the node."""
+        return self._spec.limits
 
     def choose_attempt(self, *, retry: bool) -> JobRef:
-        """Choose the attempt to run: the newest, or on a retry a further one when that has ended; return its job."""
+        """Choose the attempt to run, and return its job.
+
+        At the first try the one that fan-out opened. Later the node's newest: what runs or has succeeded is attached
+        to; what failed, was stopped or is lost is followed by an attempt that goes on with its search; what was
+        returned before (the task had succeeded, and was cleared) by one that starts anew.
+        """
         number = last_attempt(self._catalog)
-        if not retry or number == 0:
+        if number == 0 or (not retry and number == self.job.attempt):
             return self.job
         hook = _hook(self.job)
-        self._spec = as_attempt(self._spec, number)
+        self._spec = spec_of_attempt(self._catalog, number)
         self.job = job_of(self._spec, hook)
-        ended = self._result() is not None
-        if not ended and self.job.launcher == "jobs_api":
-            known = hook.get_job(self.job.submission_id)
-            ended = known is not None and known.state.ended
-        if ended:
-            self.log.info("Attempt %d has ended; this is attempt %d", number, number + 1)
-            self.job = write_attempt(self._spec, number + 1, self._catalog, hook)
-            self._spec = as_attempt(self._spec, number + 1)
+        if is_taken(self._spec, self._catalog):
+            self.log.info("The result of attempt %d was returned before: attempt %d starts anew", number, number + 1)
+            self.job, self._spec = next_attempt(self._spec, self._catalog, hook, resume=False)
+        elif (reason := self._over(hook)) is not None:
+            self.log.info("Attempt %d %s; this is attempt %d", number, reason, number + 1)
+            self.job, self._spec = next_attempt(self._spec, self._catalog, hook, resume=True)
         return self.job
 
-    def run(self) -> None:
-        """Start the job or attach to it, and wait for its success.
+    def _over(self, hook: RayHook) -> str | None:
+        """Return how the chosen attempt has ended without a result, None where there is something to wait for."""
+        result = result_of(self._spec, self._catalog)
+        if result is not None:
+            return None if result.state == "SUCCEEDED" else "has failed"
+        if self.job.launcher == "local":
+            # Its driver was the child of a task that is gone. One that never began is simply started.
+            begun = self._catalog.exists(f"{self.job.attempt_prefix}/progress.json")
+            return "was cut off" if begun else None
+        status = hook.get_job(self.job.submission_id)
+        if status is None:
+            begun = self._catalog.exists(f"{self.job.attempt_prefix}/progress.json")
+            return "is lost, the cluster has forgotten it" if begun else None
+        if not status.state.ended and is_stopping(self._spec, self._catalog):
+            hook.stop_job(self.job.submission_id)
+            return "was stopped"
+        return f"is {status.state} without a result" if status.state.ended else None
 
-        :raises NodeFailedError: the job failed; the message is the job's own, with the failing trial's traceback.
+    def start(self) -> JobStatus:
+        """Start the job or attach to it, without waiting, and return its state."""
+        job = self.job
+        with self._open_launcher() as launcher:
+            started = launcher.ensure(job)
+            self.log.info("%s job %s (%s)", "Started" if started else "Attached to", job.submission_id, job.address)
+            self._mark_attached()
+            return launcher.status(job)
+
+    def run(self, offset: int = 0) -> JobStatus:
+        """Start the job or attach to it, and wait for its end.
+
+        :param offset: bytes of its log that were shown before.
         """
         job = self.job
-        with launcher_for_spec(job, self._spec) as launcher:
+        with self._open_launcher() as launcher:
             self._launcher = launcher
             try:
                 started = launcher.ensure(job)
                 self.log.info("%s job %s (%s)", "Started" if started else "Attached to", job.submission_id, job.address)
-                status = self._follow(launcher)
+                self._mark_attached()
+                return self._follow(launcher, max(offset, read_offset(job, self._catalog)))
             except BaseException as error:
                 # A driver that is this task's child never outlives it; a cluster's job does, so that the next try can
                 # attach to it, unless the task's own time is over.
                 if job.launcher == "local" or isinstance(error, AirflowTaskTimeout):
-                    launcher.stop(job)
+                    self.stop(_STOP_S)
                 raise
             finally:
                 self._launcher = None
+
+    def show_log(self, offset: int) -> None:
+        """Show what has come of the job's log after `offset`; for a job that has ended."""
+        with launcher_for_spec(self.job, self._spec) as launcher:
+            try:
+                chunk = launcher.read_log(self.job, offset, final=True)
+            except ClusterError as error:
+                self.log.warning("The end of the job's log cannot be read: %s", error)
+                return
+        for line in _lines(chunk.text):
+            self.log.info("%s", line)
+
+    def conclude(self, status: JobStatus) -> NodeResult:
+        """Return the proven result of an ended job.
+
+        :raises NodeFailedError: the job failed; the message is the job's own, with the failing trial's traceback.
+        :raises SpecError: it says that it succeeded, and its result is missing, truncated or altered.
+        """
         if status.state is not JobState.SUCCEEDED:
             raise self._failure(status)
+        result = proven_result(self.job, self._catalog)
+        mark(self.job, self._catalog, TAKEN_FILE)
+        return result
 
-    def stop(self, timeout_s: float) -> None:
-        """Stop the job that `run` waits for; called from a signal handler while `run` goes on."""
+    def stop(self, timeout_s: float) -> JobStatus | None:
+        """Stop the job, in a signal handler while `run` goes on as well, and return its state."""
+        self.log.info("Stopping %s", self.job.submission_id)
+        with suppress(RayNodeError):
+            # First the mark: who comes next must not attach to what is ending.
+            mark(self.job, self._catalog, STOP_FILE)
         if self._launcher is not None:
-            self.log.info("Stopping %s", self.job.submission_id)
             status = self._launcher.stop(self.job, timeout_s=timeout_s)
-            self.log.info("%s is %s", self.job.submission_id, status.state)
+        elif self.job.launcher == "local":
+            return None
+        else:
+            with launcher_for_spec(self.job, self._spec) as launcher:
+                status = launcher.stop(self.job, timeout_s=timeout_s)
+        self.log.info("%s is %s", self.job.submission_id, status.state)
+        return status
 
-    def _follow(self, launcher: Launcher) -> JobStatus:
-        offset = 0
+    def _open_launcher(self) -> Launcher:
+        """Return the launcher of the chosen attempt, with the key of fresh secrets for a job that it has to start."""
+        return launcher_for_spec(
+            self.job, self._spec, lambda: deliver_secrets(self._spec, self._catalog), grace_s=self._grace_s
+        )
+
+    def _mark_attached(self) -> None:
+        if self.job.launcher == "jobs_api":
+            mark(self.job, self._catalog, ATTACHED_FILE)
+
+    def _follow(self, launcher: Launcher, offset: int) -> JobStatus:
         pace = _progress.Pace()
         interval = _FIRST_POLL_S
         seen: NodeProgress | None = None
@@ -115,6 +203,7 @@ class JobRun:
                         self.log.info("%s", line)
             if status.state.ended:
                 return status
+            self._check_startup(status)
             time.sleep(interval)
             interval = min(interval * 1.3, self._poll_interval_s)
 
@@ -125,15 +214,9 @@ class JobRun:
             # Not written yet; a look at the progress is never worth the task.
             return None
 
-    def _result(self) -> NodeResult | None:
-        uri = f"{self.job.attempt_prefix}/result.json"
-        try:
-            return unseal(self._catalog.read_bytes(uri), source=uri)
-        except (CatalogError, SpecError):
-            return None
-
     def _failure(self, status: JobStatus) -> NodeFailedError:
-        result = self._result()
+        """Return the error of an ended job: its own words where it left some, else what killed it."""
+        result = result_of(self._spec, self._catalog)
         lines = [f"The {self._work} {self.job.submission_id} ended as {status.state}."]
         if result is not None and result.failure is not None:
             failure = result.failure
@@ -142,10 +225,44 @@ class JobRun:
                 lines.append(f"First failing trial: {failure.trial_id}")
             if failure.traceback:
                 lines.append(failure.traceback.rstrip())
-        elif status.message:
-            lines.append(f"Ray says: {status.message}")
-        lines.append(f"Files of this attempt: {self.job.attempt_prefix}")
+        else:
+            lines.append("It left no result: its driver was ended from outside, not by an error of the function.")
+            if status.message:
+                lines.append(f"Ray says: {status.message}")
+        if (saved := self._saved()) is not None:
+            lines.append(saved)
+        lines.append(f"Files of this attempt, with its log: {self.job.attempt_prefix}")
         return NodeFailedError("\n".join(lines))
+
+    def _saved(self) -> str | None:
+        """Return what a retry would go on from."""
+        progress = self._progress()
+        if progress is None or not progress.terminated:
+            return None
+        total = "" if progress.total is None else f" of {progress.total}"
+        return f"A retry goes on from {progress.terminated}{total} finished trials."
+
+    def _check_startup(self, status: JobStatus) -> None:
+        """Stop a job that stays PENDING for too long; one whose driver runs watches its own start."""
+        limit = self._spec.limits.startup_timeout_s
+        if status.state is not JobState.PENDING or limit is None or time.monotonic() - self._begin <= limit:
+            return
+        self.stop(_STOP_S)
+        raise NodeFailedError(startup_message(self.job, limit, status.message))
+
+
+def lost(job: JobRef) -> JobStatus:
+    """Return the status of a job that its cluster does not know any more."""
+    return JobStatus(JobState.FAILED, f"lost: {UnknownJobError(job.submission_id, job.address)}")
+
+
+def startup_message(job: JobRef, limit_s: float, ray_says: str) -> str:
+    """Return the message for a job that never came out of PENDING."""
+    return (
+        f"The job {job.submission_id} was still PENDING after startup_timeout_s ({limit_s:g} s) and was stopped. "
+        f"Ray says: {ray_says or 'nothing'}. Its runtime environment may take long to install, or the head node has no "
+        "room for another driver: see the job in Ray's dashboard"
+    )
 
 
 def _lines(text: str) -> list[str]:

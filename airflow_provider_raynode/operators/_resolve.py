@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.returns import Return
-from airflow_provider_raynode.runtime.binding import check_binding
+from airflow_provider_raynode.runtime.binding import check_binding, with_parameters
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -71,8 +72,8 @@ def as_returns(returns: Iterable[Return | str]) -> tuple[Return, ...]:
     return tuple(found.values())
 
 
-def config_path(path: str | Path, dag: DAG | None) -> Path:
-    """Return the config file's absolute path: a relative one is sought beside the DAG file, then on
+def config_path(path: str | Path, dag: DAG | None, *, name: str = "ray_config") -> Path:
+    """Return a file's absolute path: a relative one is sought beside the DAG file, then on
     `template_searchpath`, then in the working directory.
 
     :raises ConfigError: not found; the message lists the places.
@@ -91,7 +92,7 @@ def config_path(path: str | Path, dag: DAG | None) -> Path:
         if (folder / given).exists():
             return folder / given
     places = ", ".join(str(folder) for folder in dict.fromkeys(folders))
-    raise ConfigError(f"ray_config: {path} does not exist; looked in {places}")
+    raise ConfigError(f"{name}: {path} does not exist; looked in {places}")
 
 
 def load_config(ray_config: Any, dag: DAG | None) -> RayConfig:
@@ -125,7 +126,55 @@ def is_static(ray_config: Any) -> bool:
     return not hasattr(ray_config, "resolve") or isinstance(ray_config, Path | RayConfig)
 
 
-def check_early(function: Callable[..., Any] | str, ray_config: Any, op_kwargs: Mapping[str, Any], dag: DAG) -> None:
+def load_parameters(path: str | None, dag: DAG | None) -> dict[str, Any]:
+    """Return what a parameters file holds, found as the config file is; empty without one.
+
+    :raises ConfigError: not found, not YAML, not a mapping by name, or with values that JSON does not have.
+    """
+    if path is None:
+        return {}
+    from airflow_provider_raynode.config import read_yaml
+
+    found = config_path(path, dag, name="parameters_file")
+    parameters = read_yaml(found, may_be_empty=True)
+    if not all(isinstance(name, str) for name in parameters):
+        raise ConfigError(f"{found}: parameters_file must hold a mapping of names to values")
+    try:
+        return dict(json.loads(json.dumps(parameters, allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{found}: parameters_file may hold what JSON has, and no more: {error}") from error
+
+
+def check_limits(**limits: float | None) -> None:
+    """Refuse a time limit that is none, at parse time.
+
+    :raises ConfigError: not a positive number of seconds or None.
+    """
+    for name, value in limits.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value <= 0):
+            raise ConfigError(f"{name}: {value!r} is not allowed: a positive number of seconds, or None for no limit")
+
+
+def check_secrets(secrets: Iterable[str]) -> None:
+    """Refuse what names no secret, at parse time.
+
+    :raises ConfigError: an entry is not of the form `conn:ID`, `var:KEY`, with or without ` as ENV_NAME`.
+    """
+    if isinstance(secrets, str):
+        raise ConfigError(f"secrets: expected a list such as ['conn:my_db', 'var:api_key'], got {secrets!r}")
+    if secrets:
+        from airflow_provider_raynode.operators._secrets import parse_secrets
+
+        parse_secrets(secrets)
+
+
+def check_early(
+    function: Callable[..., Any] | str,
+    ray_config: Any,
+    op_kwargs: Mapping[str, Any],
+    dag: DAG,
+    parameters_file: str | None = None,
+) -> None:
     """Check at parse time what is known then, so that a mistake is an import error of the DAG file.
 
     :raises ConfigError: the config is wrong.
@@ -134,14 +183,20 @@ def check_early(function: Callable[..., Any] | str, ray_config: Any, op_kwargs: 
     if not is_static(ray_config):
         return
     config = load_config(ray_config, dag)
-    if callable(function):
-        check_arguments(function, config, op_kwargs)
+    if callable(function) and (parameters_file is None or is_static(parameters_file)):
+        check_arguments(function, config, op_kwargs, load_parameters(parameters_file, dag))
 
 
-def check_arguments(function: Callable[..., Any], config: RayConfig, op_kwargs: Mapping[str, Any]) -> None:
+def check_arguments(
+    function: Callable[..., Any],
+    config: RayConfig,
+    op_kwargs: Mapping[str, Any],
+    parameters: Mapping[str, Any] | None = None,
+) -> None:
     """Check that every argument of `function` gets exactly one value; what has no signature is left to the call."""
     try:
         inspect.signature(function)
     except (TypeError, ValueError):
         return
-    check_binding(function, config.search_space, op_kwargs)
+    given = with_parameters(function, config.search_space, op_kwargs, parameters or {})
+    check_binding(function, config.search_space, given)

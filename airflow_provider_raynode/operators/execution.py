@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from configparser import RawConfigParser
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.configuration import conf
+from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
 from airflow_provider_raynode.links.ray_job import RayJobLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_raynode.launchers import JobStatus
     from airflow_provider_raynode.operators._job_run import JobRun
+    from airflow_provider_raynode.spec import JobRef
 
 # Airflow kills a task 5 s after its SIGTERM.
 _STOP_ON_KILL_S = 4.0
+_STOP_S = 12.0
+# What the operator does with the job when its task is stopped.
+OnKill = Literal["stop", "detach"]
+# Key in Airflow's task state store: the job of this task, written down before the job is submitted.
+STATE_KEY = "raynode_job"
 
 
 class RayExecutionOperator(BaseOperator):
     """Run a staged job to its end: attach or start, stream its log and progress, stop it when the task is stopped.
 
+    A job on a cluster is waited for in the triggerer (deferrable), one on the embedded Ray in the task itself. A task
+    that is killed and tried again attaches to its job, and a job that failed is followed by one that goes on with its
+    search.
+
     :param job: the JobRef that fan-out returned. (templated)
     :param poll_interval_s: longest distance in seconds between two looks at the job.
+    :param deferrable: wait in the triggerer; default: Airflow's `[operators] default_deferrable`, else true.
+    :param grace_s: how long in seconds the cluster may be silent before the wait is given up.
+    :param on_kill: `stop` ends the job when the task is stopped, cleared or marked; `detach` leaves it running, for a
+        later try to attach to.
     :return: the JobRef of the attempt that succeeded, for fan-in.
     """
 
@@ -32,12 +53,28 @@ class RayExecutionOperator(BaseOperator):
     # The word for the work in messages.
     work: ClassVar[str] = "job"
 
-    def __init__(self, *, job: Any, poll_interval_s: float = 2.0, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        job: Any,
+        poll_interval_s: float = 2.0,
+        deferrable: bool | None = None,
+        grace_s: float = 300.0,
+        on_kill: OnKill = "stop",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         if poll_interval_s <= 0:
             raise ValueError(f"poll_interval_s must be positive, got {poll_interval_s}")
+        if grace_s < 0:
+            raise ValueError(f"grace_s must not be negative, got {grace_s}")
+        if on_kill not in ("stop", "detach"):
+            raise ValueError(f"on_kill must be 'stop' or 'detach', got {on_kill!r}")
         self.job = job
         self.poll_interval_s = poll_interval_s
+        self.deferrable = default_deferrable() if deferrable is None else deferrable
+        self.grace_s = grace_s
+        self.kill_policy = on_kill
         self._run: JobRun | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -45,20 +82,131 @@ class RayExecutionOperator(BaseOperator):
 
         :raises NodeFailedError: the job failed; the message is the job's own, with the failing trial's traceback.
         """
+        begin = time.monotonic()
+        run = self._job_run(self.job)
+        job = run.choose_attempt(retry=context["ti"].try_number > 1)
+        RayJobLink().push(context, job)
+        self._write_down(context, job)
+        self._run = run
+        if not self.deferrable or job.launcher == "local":
+            return self._wait_here(run)
+        status = run.start()
+        self._run = None
+        # Looked at once before: a job that has ended needs no triggerer.
+        if status.state.ended:
+            return self._conclude(run, status, offset=0)
+        self._defer(run, begin)
+        raise AssertionError("defer raises")
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on when the triggerer has seen the job's end; the event carries everything.
+
+        :raises NodeFailedError: see `execute`.
+        """
+        from airflow_provider_raynode.exceptions import NodeFailedError
+        from airflow_provider_raynode.launchers import JobState, JobStatus
+        from airflow_provider_raynode.operators._job_run import lost, startup_message
+
+        run = self._job_run(event["job"])
+        state, message, offset = event["state"], event["message"], int(event["offset"])
+        if state == "STARTUP_TIMEOUT":
+            raise NodeFailedError(startup_message(run.job, run.limits.startup_timeout_s or 0, message))
+        if state == "UNREACHABLE":
+            raise NodeFailedError(
+                f"{message}. The job {run.job.submission_id} may still run: a retry attaches to it, or goes on with "
+                "its search where it has ended"
+            )
+        status = lost(run.job) if state == "UNKNOWN" else JobStatus(JobState(state), message)
+        return self._conclude(run, status, offset=offset)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Go on after the deferral; when its time was over, stop the job, which Airflow itself would leave running.
+
+        A trigger that failed, by an error in a triggerer, costs nothing: the task waits for its job by itself.
+        """
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            self.log.error("The task's time is over (execution_timeout)")
+            self._newest(context).stop(_STOP_S)
+            raise
+        except TaskDeferralError as error:
+            self.log.warning("The triggerer has failed (%s): waiting for the job here", error)
+            run = self._run = self._newest(context)
+            return self._wait_here(run)
+
+    def on_kill(self) -> None:
+        """Stop the job: the task was stopped, so its work is, unless `on_kill` is `detach`."""
+        run = self._run
+        if run is None:
+            return
+        if self.kill_policy == "detach" and run.job.launcher != "local":
+            self.log.info("The job %s is left running (on_kill='detach')", run.job.submission_id)
+            return
+        run.stop(_STOP_ON_KILL_S)
+
+    def _job_run(self, job: Any) -> JobRun:
         # Imported here and not at the top: a DAG file is parsed all the time.
         from airflow_provider_raynode.operators._job_run import JobRun, as_job
 
-        run = JobRun(as_job(self.job), work=self.work, poll_interval_s=self.poll_interval_s, log=self.log)
-        job = run.choose_attempt(retry=context["ti"].try_number > 1)
-        RayJobLink().push(context, job)
-        self._run = run
+        return JobRun(
+            as_job(job), work=self.work, poll_interval_s=self.poll_interval_s, grace_s=self.grace_s, log=self.log
+        )
+
+    def _newest(self, context: Context) -> JobRun:
+        """Return the run of the job that this task wrote down."""
+        store = context.get("task_state_store")
+        written = store.get(STATE_KEY) if store is not None else None
+        return self._job_run(written["job"] if isinstance(written, dict) and "job" in written else self.job)
+
+    def _write_down(self, context: Context, job: JobRef) -> None:
+        """Keep the job in Airflow's own state, before it is submitted."""
+        store = context.get("task_state_store")
+        if store is not None:
+            store.set(
+                STATE_KEY,
+                {"submission_id": job.submission_id, "attempt": job.attempt, "job": job.model_dump(mode="json")},
+            )
+
+    def _wait_here(self, run: JobRun) -> dict[str, Any]:
         try:
-            run.run()
+            status = run.run()
         finally:
             self._run = None
-        return job.model_dump(mode="json")
+        run.conclude(status)
+        return run.job.model_dump(mode="json")
 
-    def on_kill(self) -> None:
-        """Stop the job: the task was stopped, so its work is."""
-        if self._run is not None:
-            self._run.stop(_STOP_ON_KILL_S)
+    def _conclude(self, run: JobRun, status: JobStatus, *, offset: int) -> dict[str, Any]:
+        run.show_log(offset)
+        run.conclude(status)
+        return run.job.model_dump(mode="json")
+
+    def _defer(self, run: JobRun, begin: float) -> None:
+        from airflow_provider_raynode.triggers import RayJobTrigger
+
+        timeout = self.execution_timeout
+        if timeout is not None:
+            # Airflow's own execution_timeout ends with the deferral: what is left of it goes along.
+            timeout = max(timeout - timedelta(seconds=time.monotonic() - begin), timedelta(seconds=1))
+        self.defer(
+            trigger=RayJobTrigger(
+                job=run.job.model_dump(mode="json"),
+                poll_interval_s=self.poll_interval_s,
+                grace_s=self.grace_s,
+                startup_timeout_s=run.limits.startup_timeout_s,
+                on_kill=self.kill_policy,
+            ),
+            method_name="execute_complete",
+            timeout=timeout,
+        )
+
+
+def default_deferrable() -> bool:
+    """Return Airflow's `[operators] default_deferrable` where somebody has set it, else true.
+
+    Airflow's own default, false, is nobody's choice: a search of hours that holds a worker is not what an author means.
+    """
+    in_environment = "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE" in os.environ
+    if in_environment or RawConfigParser.has_option(conf, "operators", "default_deferrable"):
+        return bool(conf.getboolean("operators", "default_deferrable"))
+    return True

@@ -19,6 +19,8 @@ from airflow_provider_raynode.operators._resolve import (
     check_arguments,
     check_callable,
     check_early,
+    check_limits,
+    check_secrets,
     load_config,
 )
 from airflow_provider_raynode.returns import Return
@@ -26,9 +28,16 @@ from airflow_provider_raynode.returns import Return
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_raynode.spec import JobRef, RunContext
+    from airflow_provider_raynode.catalog import Catalog
+    from airflow_provider_raynode.operators._attempt import OnChange
+    from airflow_provider_raynode.spec import JobRef, NodeSpec, RunContext
 
 DEFAULT_CONN_ID = "ray_default"
+DEFAULT_ATTACH_TIMEOUT_S = 300.0
+# Key in Airflow's task state store: the attempt of this task, written down before it is submitted.
+STATE_KEY = "raynode_job"
+# Airflow kills a task 5 s after its SIGTERM.
+_STOP_ON_KILL_S = 4.0
 
 
 class RayFanOutOperator(BaseOperator):
@@ -46,11 +55,21 @@ class RayFanOutOperator(BaseOperator):
     :param returns: the function's outputs: `pickled("model")`, `json("report")`, `metric("accuracy")`, or a name.
     :param ray_conn_id: the Airflow connection of type `ray`. Without such a connection, and without an address in the
         config, the search runs on an embedded Ray on the Airflow worker.
+    :param secrets: what the function may read on the workers, by name: `conn:my_db`, `var:api_key`, or with
+        ` as ENV_NAME` as an environment variable as well. Only the names are kept, the values travel encrypted.
+    :param parameters_file: YAML file of further arguments by name, found as `ray_config` is; op_kwargs and
+        hyperparameters win, and what the function has no argument for is in `context().parameters`. (templated)
+    :param startup_timeout_s: longest time in seconds until the first trial runs; None for no limit.
+    :param run_timeout_s: longest time in seconds for the whole job; None for no limit.
+    :param attach_timeout_s: a job on a cluster that no execution task has attached to after so many seconds stops
+        itself, since its DAG run may have been stopped in between; the task then goes on with its search.
+    :param on_change: what to do when the node is run again after a failure and its function, inputs or search have
+        changed: `refuse`, or `restart` to start the search anew.
     :param ray_node_id: the node's id in the catalog and in the submission id; default: this task's id.
     :return: a JobRef as JSON, for the execution task.
     """
 
-    template_fields: Sequence[str] = ("ray_config", "op_kwargs")
+    template_fields: Sequence[str] = ("ray_config", "op_kwargs", "parameters_file")
     template_fields_renderers = {"op_kwargs": "py"}  # noqa: RUF012  Airflow's own type of the attribute
     operator_extra_links = (RayJobLink(),)
     ui_color = "#d9ecff"
@@ -63,11 +82,23 @@ class RayFanOutOperator(BaseOperator):
         op_kwargs: Mapping[str, Any] | None = None,
         returns: Iterable[Return | str] = (),
         ray_conn_id: str = DEFAULT_CONN_ID,
+        secrets: Sequence[str] = (),
+        parameters_file: str | Path | None = None,
+        startup_timeout_s: float | None = None,
+        run_timeout_s: float | None = None,
+        attach_timeout_s: float | None = DEFAULT_ATTACH_TIMEOUT_S,
+        on_change: OnChange = "refuse",
         ray_node_id: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         check_callable(python_callable)
+        check_secrets(secrets)
+        check_limits(
+            startup_timeout_s=startup_timeout_s, run_timeout_s=run_timeout_s, attach_timeout_s=attach_timeout_s
+        )
+        if on_change not in ("refuse", "restart"):
+            raise ConfigError(f"on_change: {on_change!r} is not allowed: refuse or restart")
         if isinstance(ray_config, RayConfig):
             ray_config = ray_config.model_dump(mode="json", exclude_unset=True)
         elif isinstance(ray_config, Path):
@@ -77,9 +108,16 @@ class RayFanOutOperator(BaseOperator):
         self.op_kwargs = dict(op_kwargs or {})
         self.returns = as_returns(returns)
         self.ray_conn_id = ray_conn_id
+        self.secrets = tuple(secrets)
+        self.parameters_file = None if parameters_file is None else str(parameters_file)
+        self.startup_timeout_s = startup_timeout_s
+        self.run_timeout_s = run_timeout_s
+        self.attach_timeout_s = attach_timeout_s
+        self.on_change: OnChange = on_change
         self.ray_node_id = ray_node_id
+        self._submitting: tuple[JobRef, NodeSpec] | None = None
         if (parsed := self.get_dag()) is not None:
-            check_early(python_callable, ray_config, self.op_kwargs, parsed)
+            check_early(python_callable, ray_config, self.op_kwargs, parsed, self.parameters_file)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stage and submit; see the class."""
@@ -88,23 +126,36 @@ class RayFanOutOperator(BaseOperator):
         except (ConfigError, BindingError) as error:
             raise AirflowFailException(str(error)) from error
 
+    def on_kill(self) -> None:
+        """Stop the job that is being submitted: nobody would wait for it."""
+        if self._submitting is None:
+            return
+        from airflow_provider_raynode.operators._attempt import launcher_for_spec
+
+        job, spec = self._submitting
+        with launcher_for_spec(job, spec) as launcher:
+            launcher.stop(job, timeout_s=_STOP_ON_KILL_S)
+
     def _execute(self, context: Context) -> JobRef:
         # Imported here and not at the top: a DAG file is parsed all the time, and fans out now and then.
         from airflow_provider_raynode.hooks.catalog import catalog_for
         from airflow_provider_raynode.hooks.ray import RayHook
-        from airflow_provider_raynode.operators._attempt import launcher_for_spec, open_attempt
+        from airflow_provider_raynode.operators._attempt import open_attempt, spec_of_attempt
+        from airflow_provider_raynode.operators._code import code_identity
         from airflow_provider_raynode.operators._function import stage_function
         from airflow_provider_raynode.operators._inputs import stage_inputs
+        from airflow_provider_raynode.operators._resolve import load_parameters
         from airflow_provider_raynode.operators._target import check_target
-        from airflow_provider_raynode.spec import NodeSpec, Versions, submission_id
+        from airflow_provider_raynode.spec import Limits, NodeSpec, Versions, submission_id
 
         config = load_config(self.ray_config, context["dag"])
+        parameters = load_parameters(self.parameters_file, context["dag"])
         if callable(self.python_callable):
-            check_arguments(self.python_callable, config, self.op_kwargs)
+            check_arguments(self.python_callable, config, self.op_kwargs, parameters)
         hook = RayHook(ray_conn_id=self.ray_conn_id, address=config.cluster_address)
         settings = hook.resolve()
         catalog = catalog_for(config.catalog.uri or settings.catalog)
-        run = self._run_context(context)
+        run = self._run_context(context, parameters)
         where = (run.dag_id, run.run_id, run.node_id, run.map_index)
         node = catalog.at(catalog.node_prefix(*where))
         ray_version = check_target(self.python_callable, config, hook, catalog)
@@ -119,16 +170,42 @@ class RayFanOutOperator(BaseOperator):
             catalog_uri=catalog.uri,
             node_prefix=node.prefix_uri,
             staged_by=Versions(python=platform.python_version(), package=__version__, ray=ray_version),
+            code=code_identity(self.python_callable, context["dag"].fileloc),
+            secrets=self.secrets,
+            limits=Limits(
+                startup_timeout_s=self.startup_timeout_s,
+                run_timeout_s=self.run_timeout_s,
+                attach_timeout_s=None if settings.address == "local" else self.attach_timeout_s,
+            ),
         )
-        job = open_attempt(staged, node, hook)
+        store: Any = context.get("task_state_store")
+        written = store.get(STATE_KEY) if store is not None else None
+        own = int(written["attempt"]) if isinstance(written, dict) and written.get("open") else None
+        job = open_attempt(staged, node, hook, own=own, on_change=self.on_change)
         self.log.info("Submission id %s, spec %s", job.submission_id, job.spec_uri)
+        state = {"submission_id": job.submission_id, "attempt": job.attempt}
+        if store is not None:
+            # Written down before it is submitted: whoever comes after a crash in between finds the same job.
+            store.set(STATE_KEY, {**state, "open": True})
         if job.launcher == "jobs_api":
-            with launcher_for_spec(job, staged) as launcher:
-                started = launcher.ensure(job)
-            self.log.info("%s at %s", "Job submitted" if started else "Attached to the job that runs", job.address)
+            self._submit(job, spec_of_attempt(node, job.attempt), node)
+        if store is not None:
+            store.set(STATE_KEY, {**state, "open": False})
         return job
 
-    def _run_context(self, context: Context) -> RunContext:
+    def _submit(self, job: JobRef, spec: NodeSpec, node: Catalog) -> None:
+        from airflow_provider_raynode.operators._attempt import launcher_for_spec
+        from airflow_provider_raynode.operators._delivery import deliver_secrets
+
+        self._submitting = (job, spec)
+        try:
+            with launcher_for_spec(job, spec, lambda: deliver_secrets(spec, node)) as launcher:
+                started = launcher.ensure(job)
+        finally:
+            self._submitting = None
+        self.log.info("%s at %s", "Job submitted" if started else "Attached to the job that runs", job.address)
+
+    def _run_context(self, context: Context, parameters: dict[str, Any]) -> RunContext:
         from airflow_provider_raynode.operators._map_variables import as_json_object, map_variables
         from airflow_provider_raynode.spec import RunContext
 
@@ -144,4 +221,5 @@ class RayFanOutOperator(BaseOperator):
             logical_date=dag_run.logical_date,
             params=as_json_object(context["params"]),
             map_variables=map_variables(self, context),
+            parameters=parameters,
         )

@@ -59,6 +59,21 @@ def check_binding(function: Callable[..., Any], hyperparameters: Collection[str]
         raise BindingError(f"{label}({', '.join(parameters)}) does not fit the node: " + "; ".join(problems))
 
 
+def with_parameters(
+    function: Callable[..., Any],
+    hyperparameters: Collection[str],
+    op_kwargs: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return op_kwargs with those of `parameters` that name an argument to which nobody else gives a value.
+
+    A parameters file is shared by several tasks: what this function has no argument for is left to `context()`.
+    """
+    named = inspect.signature(function).parameters
+    free = {name: value for name, value in parameters.items() if name in named and name not in hyperparameters}
+    return {**free, **op_kwargs}
+
+
 def bind(function: Callable[..., Any], config: Mapping[str, Any], op_kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the keyword arguments of one call; `check_binding` has passed.
 

@@ -65,6 +65,9 @@ def collect(spec: NodeSpec, grid: ResultGrid, scores: Scores, attempt: Catalog) 
     best_id = scores.best(finished) if finished else None
     if best_id is None:
         raise SearchFailedError(_no_result(trials, failures, scores), found)
+    successful = sum(scores.score(trial_id) is not None for trial_id in finished)
+    if successful < search.failure.min_successful:
+        raise SearchFailedError(_too_few(successful, search.failure.min_successful, trials, failures), found)
     index = next(number for number, trial in enumerate(trials) if trial.trial_id == best_id)
     best = trials[index]
     report = scores.result(best_id)
@@ -113,8 +116,8 @@ def _no_result(trials: Sequence[Trial], failures: Mapping[str, NodeFailure], sco
         count = "every trial" if len(failures) == len(trials) else f"{len(failures)} of {len(trials)} trials"
         rest = "" if len(failures) == len(trials) else f", and no other has a finite {scores.metric!r}"
         return NodeFailure(
-            type=first.type,
-            message=f"{count} failed{rest}; the first, {first.trial_id}: {first.message}",
+            type="AllTrialsFailed" if len(failures) == len(trials) else "NoFiniteMetric",
+            message=f"{count} failed{rest}; the first, {first.trial_id}: {first.type}: {first.message}",
             traceback=first.traceback,
             trial_id=first.trial_id,
         )
@@ -122,6 +125,18 @@ def _no_result(trials: Sequence[Trial], failures: Mapping[str, NodeFailure], sco
         type="NoFiniteMetric",
         message=f"no trial has a finite {scores.metric!r}: all {len(trials)} trials reported NaN or infinity "
         f"(scope {scores.scope!r})",
+    )
+
+
+def _too_few(successful: int, wanted: int, trials: Sequence[Trial], failures: Mapping[str, NodeFailure]) -> NodeFailure:
+    first = next(iter(failures.values()), None)
+    reason = f"; the first that failed, {first.trial_id}: {first.type}: {first.message}" if first else ""
+    return NodeFailure(
+        type="TooFewSuccessful",
+        message=f"{successful} of {len(trials)} trials ended with a finite metric, fewer than min_successful "
+        f"({wanted}){reason}",
+        traceback=first.traceback if first else "",
+        trial_id=first.trial_id if first else None,
     )
 
 

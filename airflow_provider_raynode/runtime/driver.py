@@ -8,6 +8,7 @@ import os
 import platform
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -18,10 +19,20 @@ from typing import Any
 from airflow_provider_raynode import __version__
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import RayNodeError
-from airflow_provider_raynode.spec import NodeFailure, NodeProgress, NodeResult, NodeSpec, Versions, seal
+from airflow_provider_raynode.spec import (
+    NodeFailure,
+    NodeProgress,
+    NodeResult,
+    NodeSpec,
+    SealedSecrets,
+    Versions,
+    seal,
+)
 
 log = logging.getLogger("airflow_provider_raynode.driver")
 
+# Names the file in the attempt's folder that holds the encrypted half of the secrets.
+SECRETS_FILE = "RAYNODE_SECRETS_FILE"
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -69,16 +80,22 @@ class Driver:
         self._started = datetime.now(UTC)
         self._timings: dict[str, float] = {}
         self._resources: dict[str, float] = {}
+        self._restored = 0
+        self._secrets = delivered(spec)
+        self._ending = threading.Lock()
 
     def run(self) -> int:
         """Run and write `result.json`, whatever happens; return the exit code."""
         self._handle_signals()
         try:
-            fields = self._run()
+            with self._watched():
+                fields = self._run()
         except Exception as error:
             fields = _failure_fields(error)
         for number in _STOP_SIGNALS:  # what is decided is written
             signal.signal(number, signal.SIG_IGN)
+        self._ending.acquire()
+        self._delete_secrets()
         result = self._write_result(fields)
         failure = result.failure
         if failure is None:
@@ -100,18 +117,41 @@ class Driver:
             for each in _STOP_SIGNALS:
                 signal.signal(each, signal.SIG_IGN)
             name = signal.Signals(number).name
-            os.write(1, f"raynode: FAILED: stopped by {name}\n".encode())
-            message = f"the job was stopped ({name}) before its search ended"
-            with suppress(RayNodeError):
-                self._write_result({"failure": NodeFailure(type="Stopped", message=message)})
-            if self._embedded:
-                from airflow_provider_raynode.runtime.embedded import kill
-
-                kill()
-            os._exit(1)
+            self._end(NodeFailure(type="Stopped", message=f"the job was stopped ({name}) before its search ended"))
 
         for number in _STOP_SIGNALS:
             signal.signal(number, stop)
+
+    def _end(self, failure: NodeFailure) -> None:
+        """End this process at once with `failure` as its result; called from a signal handler or the watch's thread."""
+        if not self._ending.acquire(blocking=False):
+            return  # the result is being written
+        os.write(1, f"raynode: FAILED: {failure.type}: {failure.message}\n".encode())
+        self._delete_secrets()
+        with suppress(RayNodeError):
+            self._write_result({"failure": failure})
+        if self._embedded:
+            from airflow_provider_raynode.runtime.embedded import kill
+
+            kill()
+        os._exit(1)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """Hold the job to its limits, in a thread: the search itself may be deep in Ray."""
+        from airflow_provider_raynode.runtime.limits import Watch
+
+        self._watch = Watch(self.spec, self._attempt, end=self._end, attaches=not self._embedded)
+        self._watch.start()
+        try:
+            yield
+        finally:
+            self._watch.stop()
+
+    def _delete_secrets(self) -> None:
+        if self._secrets is not None:
+            with suppress(RayNodeError):
+                self._attempt.delete(self._secrets.uri)
 
     def _write_result(self, fields: dict[str, Any]) -> NodeResult:
         failure: NodeFailure | None = fields.get("failure")
@@ -127,13 +167,14 @@ class Driver:
             timings_s={name: round(seconds, 3) for name, seconds in self._timings.items()},
             versions=_versions(),
             resources=self._resources,
+            restored=self._restored,
             **fields,
         )
         self._attempt.write_bytes(f"{self.spec.attempt_prefix}/result.json", seal(result))
         return result
 
     def _run(self) -> dict[str, Any]:
-        from airflow_provider_raynode.runtime.binding import check_binding
+        from airflow_provider_raynode.runtime.binding import check_binding, with_parameters
         from airflow_provider_raynode.runtime.function import read_function
         from airflow_provider_raynode.runtime.inputs import load_inputs
 
@@ -148,8 +189,10 @@ class Driver:
         with self._phase("load"):
             self.spec.config.check_libraries()
             source = read_function(self.spec.function, node)
-            check_binding(source.load(), search.sampled_space, self.spec.op_kwargs)
-            inputs = load_inputs(self.spec.op_kwargs, node)
+            function, space = source.load(), search.sampled_space
+            op_kwargs = with_parameters(function, space, self.spec.op_kwargs, self.spec.context.parameters)
+            check_binding(function, space, op_kwargs)
+            inputs = load_inputs(op_kwargs, node)
         from airflow_provider_raynode.runtime.output import Output
 
         with Output() as output, self._ray():
@@ -183,6 +226,7 @@ class Driver:
         scores = Scores(search.metric, search.mode, search.scope)
         outputs = self._attempt.child("outputs") if search.keep_outputs == "best" else None
         observer = Observer(scores, total=total_trials(self.spec.config), outputs=outputs)
+        self._watch.observe(observer)
         writer = ProgressWriter(self._attempt, f"{self.spec.attempt_prefix}/progress.json")
         writer.start(observer.snapshot)
         phase = "failed"
@@ -192,6 +236,7 @@ class Driver:
             writer.write(phase="collecting")
             with self._phase("collect"):
                 observer.close()
+                self._restored = observer.restored
                 found = collect(self.spec, grid, scores, self._attempt)
             phase = "done"
         finally:
@@ -239,6 +284,14 @@ class Driver:
             updated=datetime.now(UTC),
         )
         self._attempt.write_bytes(f"{self.spec.attempt_prefix}/progress.json", progress.to_bytes())
+
+
+def delivered(spec: NodeSpec) -> SealedSecrets | None:
+    """Return where the encrypted half of the secrets lies: the job that brings the key names the file."""
+    name = os.environ.get(SECRETS_FILE)
+    if not spec.secrets or not name:
+        return None
+    return SealedSecrets(uri=f"{spec.attempt_prefix}/{name}", names=spec.secrets)
 
 
 def _failure_fields(error: Exception) -> dict[str, Any]:

@@ -96,9 +96,25 @@ class Scores:
         found = [(trial_id, value) for trial_id, value in scored if value is not None]
         return max(found, key=lambda each: self.sign * each[1])[0] if found else None
 
+    def get_state(self) -> dict[str, Any]:
+        """Return the scores for `set_state`."""
+        return {"reports": dict(self._reports), "sums": dict(self._sums), "results": dict(self._results)}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take the scores of an earlier attempt."""
+        self._reports, self._sums, self._results = state["reports"], state["sums"], state["results"]
+
     def result(self, trial_id: str) -> dict[str, Any]:
         """Return the report that a trial's score comes from."""
         return self._results.get(trial_id, {})
+
+
+# The observer of this process, last made.
+_observing: list[Observer] = []
+
+
+def _own_observer() -> Callback:
+    return _observing[-1] if _observing else Callback()
 
 
 class Observer(Callback):
@@ -117,13 +133,48 @@ class Observer(Callback):
         self._kept: str | None = None
         self._remover = _Remover(outputs) if outputs is not None else None
         self._best: str | None = None
+        self._seen = False
+        self.restored = 0
+        self.started = threading.Event()
+        _observing.append(self)
 
-    # Tune pickles its callbacks with the experiment's state; the thread and the catalog stay behind.
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_remover": None}
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Tune pickles its callbacks with the experiment; a process that restores it goes on with its own observer."""
+        return _own_observer, ()
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what a later attempt has to know of the trials so far; Tune writes it with the trials' states."""
+        return {
+            "scores": self.scores.get_state(),
+            "states": dict(self._states),
+            "configs": dict(self._configs),
+            "with_outputs": set(self._with_outputs),
+            "kept": self._kept,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take what an earlier attempt knew."""
+        self.scores.set_state(state["scores"])
+        self._states = {trial: name for trial, name in state["states"].items() if name != "running"}
+        self._configs = state["configs"]
+        self._with_outputs = state["with_outputs"]
+        self._kept = state["kept"]
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """At the first step: forget the trials that a restored search has replaced by new ones."""
+        if self._seen:
+            return
+        self._seen = True
+        known = {trial.trial_id: trial for trial in trials}
+        self._states = {trial_id: state for trial_id, state in self._states.items() if trial_id in known}
+        for trial_id in self._states:
+            if known[trial_id].status == Trial.PENDING:
+                self._states[trial_id] = "pending"
+        self.restored = sum(trial.status == Trial.TERMINATED for trial in trials)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Count the trial as running."""
+        self.started.set()
         self._states[trial.trial_id] = "running"
         self._configs[trial.trial_id] = trial.config
 
@@ -173,7 +224,7 @@ class Observer(Callback):
             "metric": self.scores.metric,
             "mode": "max" if self.scores.sign > 0 else "min",
             "total": self._total,
-            "pending": max(self._total - len(states), 0) if self._total is not None else 0,
+            "pending": max(self._total - sum(counts.values()), 0) if self._total is not None else 0,
             **counts,
             "best": None
             if best is None

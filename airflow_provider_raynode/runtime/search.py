@@ -14,6 +14,7 @@ from ray.tune import ResultGrid
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.exceptions import ClusterError
+from airflow_provider_raynode.runtime.experiment import restored_tuner, storage_of, write_state_often
 from airflow_provider_raynode.runtime.observer import Observer
 from airflow_provider_raynode.runtime.scheduler import build_scheduler
 from airflow_provider_raynode.runtime.searcher import build_searcher
@@ -38,10 +39,24 @@ def run_search(
     if not search.logger_callbacks:
         # It would miss, loudly, the files that nobody asked for.
         logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-    storage_path, filesystem = _storage(spec, catalog)
-    tuner = tune.Tuner(
+    storage_path, filesystem = storage_of(spec, catalog)
+    space = build_search_space(config)
+    tuner = restored_tuner(spec, trainable, space, storage_path, filesystem)
+    if tuner is None:
+        tuner = _new_tuner(spec, trainable, space, observer, storage_path, filesystem)
+    write_state_often(local=catalog.is_local)
+    return tuner.fit()
+
+
+def _new_tuner(
+    spec: NodeSpec, trainable: Any, space: dict[str, Any], observer: Observer, storage_path: str, filesystem: Any
+) -> tune.Tuner:
+    config = spec.config
+    search = config.ray_tune
+    assert search is not None
+    return tune.Tuner(
         trainable,
-        param_space=build_search_space(config),
+        param_space=space,
         tune_config=tune.TuneConfig(
             metric=search.metric,
             mode=search.mode,
@@ -54,17 +69,18 @@ def run_search(
             trial_dirname_creator=lambda trial: trial.trial_id,
         ),
         run_config=tune.RunConfig(
-            name=f"attempt_{spec.attempt}",
+            name=spec.experiment_name,
             storage_path=storage_path,
             storage_filesystem=filesystem,
             stop=dict(search.stop) if search.stop else None,
-            failure_config=tune.FailureConfig(**search.failure.model_dump()),
+            failure_config=tune.FailureConfig(
+                max_failures=search.failure.max_failures, fail_fast=search.failure.fail_fast
+            ),
             checkpoint_config=tune.CheckpointConfig(**search.checkpoint.model_dump()),
             callbacks=[observer],
             verbose=0,
         ),
     )
-    return tuner.fit()
 
 
 def _trainable(setup: TrialSetup, inputs: Mapping[str, Any]) -> Callable[..., None]:
@@ -114,6 +130,12 @@ def resources(config: RayConfig) -> dict[str, float]:
     return {name: amount for name, amount in wanted.items() if amount}
 
 
+def asked_resources(config: RayConfig) -> dict[str, float]:
+    """Return what one trial reserves, in the words of `ray.cluster_resources()`."""
+    words = {"cpu": "CPU", "gpu": "GPU"}
+    return {words.get(name, name): amount for name, amount in resources(config).items()}
+
+
 def check_resources(config: RayConfig, *, fixed: bool) -> dict[str, float]:
     """Check that some node can hold one trial, and return what the cluster has.
 
@@ -121,9 +143,8 @@ def check_resources(config: RayConfig, *, fixed: bool) -> dict[str, float]:
     :raises ClusterError: a trial asks for more than the fixed cluster has; the message has both numbers.
     """
     total = {name: float(amount) for name, amount in ray.cluster_resources().items() if "node:" not in name}
-    words = {"cpu": "CPU", "gpu": "GPU"}
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    wanted = {words.get(name, name): amount for name, amount in resources(config).items()}
+    wanted = asked_resources(config)
     if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
         asked = ", ".join(f"{name} {amount:g}" for name, amount in wanted.items())
         largest = "; ".join(", ".join(f"{name} {node.get(name, 0):g}" for name in wanted) for node in nodes)
@@ -135,13 +156,3 @@ def check_resources(config: RayConfig, *, fixed: bool) -> dict[str, float]:
             raise ClusterError(message)
         log.warning("%s. Waiting for the cluster to grow.", message)
     return total
-
-
-def _storage(spec: NodeSpec, catalog: Catalog) -> tuple[str, Any]:
-    """Return Tune's storage path and filesystem for the node's experiment folder."""
-    if catalog.is_local:
-        return spec.experiment_prefix, None
-    from pyarrow.fs import FSSpecHandler, PyFileSystem
-
-    path = catalog.filesystem._strip_protocol(spec.experiment_prefix)
-    return path, PyFileSystem(FSSpecHandler(catalog.filesystem))

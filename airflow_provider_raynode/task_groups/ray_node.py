@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskGroup
 
 from airflow_provider_raynode.operators.fan_in import RayFanInOperator
-from airflow_provider_raynode.operators.fan_out import DEFAULT_CONN_ID, RayFanOutOperator
+from airflow_provider_raynode.operators.fan_out import (
+    DEFAULT_ATTACH_TIMEOUT_S,
+    DEFAULT_CONN_ID,
+    RayFanOutOperator,
+)
 from airflow_provider_raynode.operators.tune import RayTuneOperator
 
 if TYPE_CHECKING:
     from airflow.sdk import XComArg
 
     from airflow_provider_raynode.config import RayConfig
+    from airflow_provider_raynode.operators._attempt import OnChange
+    from airflow_provider_raynode.operators.execution import OnKill
     from airflow_provider_raynode.returns import Return
 
 
@@ -44,7 +50,18 @@ class RayNode(TaskGroup):
         (templated)
     :param returns: the function's outputs: `pickled("model")`, `json("report")`, `metric("accuracy")`, or a name.
     :param ray_conn_id: the Airflow connection of type `ray`; without one the search runs on an embedded Ray.
+    :param secrets: what the function may read on the workers: `["conn:my_db", "var:api_key as API_KEY"]`.
+    :param parameters_file: YAML file of further arguments by name; op_kwargs and hyperparameters win. (templated)
+    :param deferrable: wait for a cluster's job in the triggerer; default: `[operators] default_deferrable`, else true.
     :param poll_interval_s: longest distance in seconds between two looks at the job.
+    :param grace_s: how long in seconds the cluster may be silent before the wait is given up.
+    :param startup_timeout_s: longest time in seconds until the first trial runs; None for no limit.
+    :param run_timeout_s: longest time in seconds for the whole job; None for no limit.
+    :param attach_timeout_s: seconds after which a job stops itself that no execution task has attached to; None: never.
+    :param on_kill: what becomes of the job when the task is stopped, cleared or marked: `stop`, or `detach` to leave it
+        running for a later try.
+    :param on_change: what to do when the node runs again after a failure and its function, inputs or search have
+        changed: `refuse`, or `restart` to start the search anew.
     :param default_args: defaults of the three tasks (retries, pool, queue, execution_timeout, …).
     :param group_kwargs: further arguments of Airflow's TaskGroup (tooltip, prefix_group_id, parent_group, …).
     """
@@ -58,7 +75,16 @@ class RayNode(TaskGroup):
         op_kwargs: Mapping[str, Any] | None = None,
         returns: Iterable[Return | str] = (),
         ray_conn_id: str = DEFAULT_CONN_ID,
+        secrets: Sequence[str] = (),
+        parameters_file: str | Path | None = None,
+        deferrable: bool | None = None,
         poll_interval_s: float = 2.0,
+        grace_s: float = 300.0,
+        startup_timeout_s: float | None = None,
+        run_timeout_s: float | None = None,
+        attach_timeout_s: float | None = DEFAULT_ATTACH_TIMEOUT_S,
+        on_kill: OnKill = "stop",
+        on_change: OnChange = "refuse",
         default_args: Mapping[str, Any] | None = None,
         **group_kwargs: Any,
     ) -> None:
@@ -73,10 +99,21 @@ class RayNode(TaskGroup):
                 op_kwargs=op_kwargs,
                 returns=returns,
                 ray_conn_id=ray_conn_id,
+                secrets=secrets,
+                parameters_file=parameters_file,
+                startup_timeout_s=startup_timeout_s,
+                run_timeout_s=run_timeout_s,
+                attach_timeout_s=attach_timeout_s,
+                on_change=on_change,
                 ray_node_id=self.group_id,
             )
             self.tune = RayTuneOperator(
-                task_id=f"{prefix}tune", job=self.fan_out.output, poll_interval_s=poll_interval_s
+                task_id=f"{prefix}tune",
+                job=self.fan_out.output,
+                deferrable=deferrable,
+                poll_interval_s=poll_interval_s,
+                grace_s=grace_s,
+                on_kill=on_kill,
             )
             self.fan_in = RayFanInOperator(task_id=f"{prefix}fan_in", job=self.tune.output)
 
@@ -93,10 +130,7 @@ def ray_node(
     ray_config: str | Path | Mapping[str, Any] | RayConfig,
     op_kwargs: Mapping[str, Any] | None = None,
     returns: Iterable[Return | str] = (),
-    ray_conn_id: str = DEFAULT_CONN_ID,
-    poll_interval_s: float = 2.0,
-    default_args: Mapping[str, Any] | None = None,
-    **group_kwargs: Any,
+    **node_kwargs: Any,
 ) -> RayNode:
     """Return a RayNode, in the DAG and group that are open here; the parameters are RayNode's."""
     return RayNode(
@@ -105,8 +139,5 @@ def ray_node(
         ray_config=ray_config,
         op_kwargs=op_kwargs,
         returns=returns,
-        ray_conn_id=ray_conn_id,
-        poll_interval_s=poll_interval_s,
-        default_args=default_args,
-        **group_kwargs,
+        **node_kwargs,
     )

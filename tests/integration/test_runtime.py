@@ -297,9 +297,9 @@ def test_every_trial_failing_tells_the_first_error_with_the_users_frames(run: Ca
         inner(x)
 
     ran = run(train)
-    assert ran.failure.type == "ValueError"
+    assert ran.failure.type == "AllTrialsFailed"
     assert "every trial failed" in ran.failure.message
-    assert "größe 1 is wrong" in ran.failure.message
+    assert "ValueError: größe 1 is wrong" in ran.failure.message
     lines = ran.failure.traceback.splitlines()
     assert lines[0].startswith("Traceback")
     assert "in train" in lines[1]

@@ -66,8 +66,8 @@ def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
     [
         ("", "the file is empty; it needs at least ray_tune"),
         ("# nothing\n---\n", "the file is empty"),
-        ("- a\n", "the top level is a list, not a mapping (ray_tune: …)"),
-        ("ray_tune\n", "the top level is a text, not a mapping (ray_tune: …)"),
+        ("- a\n", "the top level is a list, not a mapping (name: value)"),
+        ("ray_tune\n", "the top level is a text, not a mapping (name: value)"),
         ("5\n", "the top level is of type int, not a mapping"),
         ("a: [1\nb: 2\n", ":2:2: not valid YAML: while parsing a flow sequence: expected ',' or ']'"),
         ("ray_tune:\n\tmetric: a\n", ":2:1: not valid YAML: while scanning for the next token"),

@@ -1,0 +1,99 @@
+"""The limits of a job, held by the job itself: they hold as well while nobody watches it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.exceptions import CatalogError
+from airflow_provider_raynode.spec import ATTACHED_FILE, NodeFailure, NodeSpec
+
+if TYPE_CHECKING:
+    from airflow_provider_raynode.runtime.observer import Observer
+
+_POLL_S = 0.5
+
+
+class Watch:
+    """Ends the job when its time is over: to its first trial, to its end, or until an execution task has attached.
+
+    :param attempt: the catalog at the attempt's folder.
+    :param end: ends the process with a failure as its result.
+    :param attaches: whether an execution task is to attach; the embedded driver is the child of its task.
+    """
+
+    def __init__(self, spec: NodeSpec, attempt: Catalog, *, end: Callable[[NodeFailure], None], attaches: bool) -> None:
+        self._spec = spec
+        self._attempt = attempt
+        self._end = end
+        self._attached = not attaches or spec.limits.attach_timeout_s is None
+        self._observer: Observer | None = None
+        self._begin = time.monotonic()
+        self._stop = threading.Event()
+
+    def observe(self, observer: Observer) -> None:
+        """Learn from `observer` when the first trial starts."""
+        self._observer = observer
+
+    def start(self) -> None:
+        """Begin to watch."""
+        threading.Thread(target=self._run, name="raynode-limits", daemon=True).start()
+
+    def stop(self) -> None:
+        """The job has come to its end by itself."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_POLL_S):
+            failure = self._over()
+            if failure is not None and not self._stop.is_set():
+                self._end(failure)
+                return
+
+    def _over(self) -> NodeFailure | None:
+        limits = self._spec.limits
+        elapsed = time.monotonic() - self._begin
+        if limits.run_timeout_s is not None and elapsed > limits.run_timeout_s:
+            message = f"the job ran longer than run_timeout_s ({limits.run_timeout_s:g} s) and was stopped"
+            return NodeFailure(type="RunTimeout", message=message)
+        started = self._observer is not None and self._observer.started.is_set()
+        if limits.startup_timeout_s is not None and not started and elapsed > limits.startup_timeout_s:
+            return NodeFailure(type="StartupTimeout", message=self._waiting(limits.startup_timeout_s))
+        if not self._attached and limits.attach_timeout_s is not None:
+            self._attached = self._is_attached()
+            if not self._attached and elapsed > limits.attach_timeout_s:
+                return NodeFailure(
+                    type="NotAttached",
+                    message=f"no execution task attached to the job within {limits.attach_timeout_s:g} s: it stopped "
+                    "itself, and goes on from here when one does",
+                )
+        return None
+
+    def _is_attached(self) -> bool:
+        try:
+            return self._attempt.exists(f"{self._spec.attempt_prefix}/{ATTACHED_FILE}")
+        except CatalogError:
+            return False
+
+    def _waiting(self, seconds: float) -> str:
+        """Return what the first trial waits for: what it asks for, what the cluster has, what of it is free."""
+        import ray
+
+        from airflow_provider_raynode.runtime.search import asked_resources
+
+        text = f"no trial started within startup_timeout_s ({seconds:g} s)"
+        if not ray.is_initialized():
+            return f"{text}: Ray did not start or connect"
+        asked = asked_resources(self._spec.config)
+        return (
+            f"{text}: a trial asks for {_named(asked, asked)}, the cluster has {_named(asked, ray.cluster_resources())}"
+            f", free of it: {_named(asked, ray.available_resources())}. Lower default_resources, wait for other jobs, "
+            "or use a larger cluster"
+        )
+
+
+def _named(names: Any, amounts: dict[str, float]) -> str:
+    return ", ".join(f"{name} {amounts.get(name, 0):g}" for name in names)

@@ -1,0 +1,321 @@
+"""A search whose driver was killed goes on: no finished trial runs again, the others go on from their checkpoints."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from staged import result_of, stage
+
+from airflow_provider_raynode import get_checkpoint, report
+from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.launchers.local import LocalLauncher
+from airflow_provider_raynode.operators._attempt import as_attempt
+from airflow_provider_raynode.spec import JobRef, NodeProgress, NodeResult, NodeSpec, digest
+
+pytestmark = pytest.mark.ray
+
+
+class Node:
+    """A staged node whose attempts run as child processes."""
+
+    def __init__(self, root: Path, function: Any, ray_tune: dict[str, Any], **options: Any) -> None:
+        options.setdefault("resources", {"num_cpus": 1})
+        self.job, self.spec, self.catalog = stage(root, function, ray_tune, **options)
+
+    def next_attempt(self, **changes: Any) -> None:
+        first = self.spec.search_of or self.spec.attempt
+        self.spec = as_attempt(self.spec, self.spec.attempt + 1).model_copy(update={"search_of": first, **changes})
+        data = self.spec.to_bytes()
+        uri = f"{self.spec.attempt_prefix}/spec.json"
+        self.catalog.write_bytes(uri, data)
+        self.job = self.job.model_copy(
+            update={
+                "attempt": self.spec.attempt,
+                "submission_id": self.spec.submission_id,
+                "spec_uri": uri,
+                "spec_sha256": digest(data),
+            }
+        )
+
+    def progress(self) -> NodeProgress | None:
+        uri = f"{self.job.attempt_prefix}/progress.json"
+        return NodeProgress.from_bytes(self.catalog.read_bytes(uri)) if self.catalog.exists(uri) else None
+
+    def run(self, *, until: Callable[[], bool] | None = None, number: int = signal.SIGKILL) -> str:
+        """Run the attempt to its end, or send its driver a signal once `until` is true; return its log."""
+        with LocalLauncher() as launcher:
+            launcher.ensure(self.job)
+            end = time.monotonic() + 120
+            while not launcher.status(self.job).state.ended:
+                assert time.monotonic() < end, launcher.read_log(self.job, 0, final=True).text
+                if until is not None and until():
+                    assert launcher._process is not None
+                    os.kill(launcher._process.pid, number)
+                    until = None
+                time.sleep(0.05)
+            return launcher.read_log(self.job, 0, final=True).text
+
+    @property
+    def result(self) -> NodeResult:
+        return result_of(self.job, self.catalog)
+
+
+def marks(folder: Path) -> Counter[str]:
+    """How often each name was marked, by the files `name-*` in a folder."""
+    return Counter(path.name.partition("-")[0] for path in folder.iterdir())
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "marks"
+    made.mkdir()
+    return made
+
+
+def test_a_killed_driver_loses_no_finished_trial(tmp_path: Path, folder: Path) -> None:
+    def train(x: int, folder: str) -> dict[str, Any]:
+        import tempfile as temporary
+        import time as clock
+
+        clock.sleep(0.3)
+        temporary.mkstemp(prefix=f"{x}-", dir=folder)
+        return {"score": x, "squares": [x, x * x]}
+
+    values = list(range(16))
+    space = {"search_space": {"x": {"type": "grid_search", "values": values}}}
+    node = Node(tmp_path, train, space, op_kwargs={"folder": str(folder)}, returns=["squares"])
+    node.run(until=lambda: len(marks(folder)) >= 6)
+    time.sleep(0.5)
+    finished = marks(folder)
+    assert 6 <= len(finished) < 16
+    node.next_attempt()
+    log = node.run()
+    result = node.result
+    assert result.state == "SUCCEEDED", log
+    assert result.trial_states == {"TERMINATED": 16}
+    assert result.best is not None
+    assert result.best.metrics["score"] == 15
+    assert node.catalog.load(result.outputs["squares"]) == [15, 225]
+    again = {name: count for name, count in marks(folder).items() if count > 1}
+    # A trial that ended at the very moment of the kill, which nobody had heard of, may run twice: at most one per CPU.
+    assert len(again) <= 1, again
+    assert result.restored >= len(finished) - 1
+    assert set(marks(folder)) == {str(value) for value in values}
+
+
+def test_unfinished_trials_go_on_from_their_checkpoints(tmp_path: Path, folder: Path) -> None:
+    def train(x: int, folder: str) -> None:
+        import tempfile as temporary
+        import time as clock
+
+        step = get_checkpoint() or 0
+        while step < 12:
+            step += 1
+            clock.sleep(0.25)
+            temporary.mkstemp(prefix=f"{x}_{step}-", dir=folder)
+            report({"score": x + step}, checkpoint=step)
+
+    space = {"search_space": {"x": {"type": "grid_search", "values": [100, 200]}}, "scope": "all"}
+    node = Node(tmp_path, train, space, op_kwargs={"folder": str(folder)})
+    node.run(until=lambda: {"100_5", "200_5"} <= set(marks(folder)))
+    node.next_attempt()
+    node.run()
+    assert node.result.state == "SUCCEEDED"
+    assert node.result.best is not None
+    assert node.result.best.metrics["score"] == 212
+    counts = marks(folder)
+    assert set(counts) == {f"{x}_{step}" for x in (100, 200) for step in range(1, 13)}
+    assert all(counts[f"{x}_{step}"] == 1 for x in (100, 200) for step in (1, 2, 3)), counts
+    assert sum(counts.values()) <= 24 + 4
+
+
+@pytest.mark.parametrize(
+    ("on_resume", "calls", "errored"), [("restart", 2, 0), ("resume", 2, 0), ("keep", 1, 1)], ids=str
+)
+def test_failed_trials_do_as_configured(
+    tmp_path: Path, folder: Path, on_resume: str, calls: int, errored: int
+) -> None:
+    (tmp_path / "broken").touch()
+
+    def train(x: int, folder: str, root: str) -> dict[str, Any]:
+        import pathlib
+        import tempfile as temporary
+
+        temporary.mkstemp(prefix=f"{x}-", dir=folder)
+        if x == 1 and pathlib.Path(root, "broken").exists():
+            raise OSError("the disk is full")
+        return {"score": x}
+
+    search = {
+        "search_space": {"x": {"type": "grid_search", "values": [1, 2]}},
+        "failure": {"on_resume": on_resume, "min_successful": 2 if errored == 0 else 1},
+    }
+    node = Node(tmp_path, train, search, op_kwargs={"folder": str(folder), "root": str(tmp_path)})
+    node.run()
+    if errored == 0:
+        failure = node.result.failure
+        assert failure is not None
+        assert failure.type == "TooFewSuccessful"
+        assert "1 of 2 trials" in failure.message
+        assert "the disk is full" in failure.message
+    else:
+        return  # a node that succeeded is never resumed; what `keep` does is shown below
+    (tmp_path / "broken").unlink()
+    node.next_attempt()
+    node.run()
+    assert node.result.state == "SUCCEEDED"
+    assert marks(folder) == {"1": calls, "2": 1}
+
+
+def test_a_resumed_search_keeps_its_algorithm_and_its_scores(tmp_path: Path, folder: Path) -> None:
+    pytest.importorskip("optuna")
+
+    def train(x: float, folder: str) -> dict[str, Any]:
+        import tempfile as temporary
+        import time as clock
+
+        clock.sleep(0.25)
+        temporary.mkstemp(prefix="t-", dir=folder)
+        return {"score": -((x - 0.3) ** 2)}
+
+    search = {
+        "search_space": {"x": {"type": "uniform", "low": 0, "high": 1}},
+        "num_samples": 14,
+        "search_algorithm": "optuna",
+        "seed": 3,
+        "max_concurrent_trials": 2,
+    }
+    node = Node(tmp_path, train, search, op_kwargs={"folder": str(folder)})
+    for kill_at in (4, 8):
+        node.run(until=lambda kill_at=kill_at: marks(folder)["t"] >= kill_at)  # type: ignore[misc]
+        node.next_attempt()
+    node.run()
+    result = node.result
+    assert result.state == "SUCCEEDED"
+    assert sum(result.trial_states.values()) == 14
+    table = node.catalog.load(result.trials)
+    assert result.best is not None
+    assert result.best.metrics["score"] == table["score"].max()
+    assert marks(folder)["t"] <= 14 + 2 * 3
+
+
+def test_a_search_that_never_began_starts_anew(tmp_path: Path) -> None:
+    node = Node(tmp_path, lambda x: {"score": x}, {"search_space": {"x": 1}})
+    node.next_attempt()
+    node.run()
+    assert node.result.state == "SUCCEEDED"
+    assert node.result.restored == 0
+
+
+def test_a_killed_worker_process_is_the_failure_of_its_trial(tmp_path: Path, folder: Path) -> None:
+    """`max_failures` covers it: the search goes on, and nobody outside hears of it."""
+
+    def train(x: int, folder: str) -> dict[str, Any]:
+        import os as system
+        import signal as signals
+        import tempfile as temporary
+
+        temporary.mkstemp(prefix=f"{x}-", dir=folder)
+        if x == 2 and len([name for name in system.listdir(folder) if name.startswith("2-")]) == 1:
+            system.kill(system.getpid(), signals.SIGKILL)
+        return {"score": x}
+
+    search = {
+        "search_space": {"x": {"type": "grid_search", "values": [1, 2, 3]}},
+        "failure": {"max_failures": 1},
+    }
+    node = Node(tmp_path, train, search, op_kwargs={"folder": str(folder)})
+    node.run()
+    assert node.result.state == "SUCCEEDED"
+    assert node.result.trial_states == {"TERMINATED": 3}
+    assert marks(folder)["2"] == 2
+
+
+# -- limits --------------------------------------------------------------------------------------------------------
+
+
+def limited(node: Node, **limits: float) -> NodeSpec:
+    node.next_attempt(limits={**node.spec.limits.model_dump(), **limits}, search_of=None)
+    return node.spec
+
+
+def test_a_job_ends_itself_when_its_time_is_over(tmp_path: Path) -> None:
+    def train(x: int) -> dict[str, Any]:
+        import time as clock
+
+        clock.sleep(120)
+        return {"score": x}
+
+    node = Node(tmp_path, train, {"search_space": {"x": 1}})
+    limited(node, run_timeout_s=12)
+    begin = time.monotonic()
+    node.run()
+    assert time.monotonic() - begin < 60
+    assert node.result.failure is not None
+    assert node.result.failure.type == "RunTimeout"
+    assert "run_timeout_s (12 s)" in node.result.failure.message
+    assert not [
+        process for process in psutil.process_iter(["cmdline"]) if node.job.spec_uri in (process.info["cmdline"] or [])
+    ]
+
+
+def test_a_job_says_what_its_first_trial_waits_for(tmp_path: Path) -> None:
+    """The only CPUs are taken by another program on the same Ray."""
+    script = (
+        "import sys, ray, time\n"
+        "from airflow_provider_raynode.runtime.driver import Driver, read_spec, _prepare_environment\n"
+        "_prepare_environment()\n"
+        "ray.init(address='local', num_cpus=2, include_dashboard=False)\n"
+        "@ray.remote(num_cpus=2)\n"
+        "class Taken:\n"
+        "    def ready(self): return 1\n"
+        "taken = Taken.remote(); ray.get(taken.ready.remote())\n"
+        "spec, attempt = read_spec(sys.argv[1], sys.argv[2])\n"
+        "sys.exit(Driver(spec, sys.argv[2], attempt, embedded=False).run())\n"
+    )
+    node = Node(tmp_path, lambda x: {"score": x}, {"search_space": {"x": 1}})
+    limited(node, startup_timeout_s=6)
+    import sys
+
+    ended = subprocess.run(
+        [sys.executable, "-c", script, node.job.spec_uri, node.job.spec_sha256],
+        timeout=120,
+        check=False,
+        capture_output=True,
+        env={**os.environ, "RAY_AUTH_MODE": "disabled"},
+    )
+    assert ended.returncode == 1
+    failure = node.result.failure
+    assert failure is not None, ended.stderr
+    assert failure.type == "StartupTimeout"
+    assert "asks for CPU 1, the cluster has CPU 2, free of it: CPU 0" in failure.message
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Every process that a test started is gone when it ends."""
+    before = {process.pid for process in psutil.process_iter()}
+    yield
+    end = time.monotonic() + 10
+    while time.monotonic() < end:
+        left = [
+            process
+            for process in psutil.process_iter(["name", "cmdline", "status"])
+            if process.pid not in before
+            and process.info["status"] != psutil.STATUS_ZOMBIE
+            and any(word in " ".join(process.info["cmdline"] or []) for word in ("raylet", "gcs_server", "ray::"))
+            and "rn-" in " ".join(process.info["cmdline"] or [])
+        ]
+        if not left:
+            return
+        time.sleep(0.2)
+    pytest.fail(f"left behind: {[process.info['cmdline'][:3] for process in left]}")
