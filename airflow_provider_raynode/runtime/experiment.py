@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ _LOCAL_PERIOD_S = 0.1
 _REMOTE_PERIOD_S = 3.0
 # A write of the state may cost 1 part in 20 of the search, as in Tune.
 _SHARE = 19
+# A search of so many trials waits at most a second longer for the next write.
+_TRIALS_PER_S = 500
 
 
 def storage_of(spec: NodeSpec, catalog: Catalog) -> tuple[str, FileSystem]:
@@ -35,11 +37,14 @@ def storage_of(spec: NodeSpec, catalog: Catalog) -> tuple[str, FileSystem]:
     return path, PyFileSystem(FSSpecHandler(catalog.filesystem))
 
 
-def write_state_often(*, local: bool) -> None:
+def write_state_often(*, local: bool, trials: Callable[[], int]) -> None:
     """Make Tune write the state of its searches soon after each change, within a twentieth of the time.
 
     Tune offers a fixed period, which a large search cannot bear, or one of at least 10 s. This keeps its rule and
-    lowers its floor.
+    lowers its floor; and since on a busy machine one slow write says nothing of the next, the period has a ceiling as
+    well, which grows with the number of trials as the state does.
+
+    :param trials: gives the number of trials so far.
     """
     floor = _LOCAL_PERIOD_S if local else _REMOTE_PERIOD_S
     try:
@@ -48,13 +53,10 @@ def write_state_often(*, local: bool) -> None:
         os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "5")
         return
 
-    costs: deque[float] = deque([0.0], maxlen=3)
-
     def update(self: Any, time_taken: float) -> None:
         if self._auto_checkpoint_enabled:
-            # The least of the last three: the first write and one on a busy machine say nothing of the next.
-            costs.append(time_taken)
-            self._checkpoint_period = max(floor, min(costs) * _SHARE)
+            ceiling = max(1.0, trials() / _TRIALS_PER_S)
+            self._checkpoint_period = max(floor, min(time_taken * _SHARE, ceiling))
 
     setattr(Manager, "_update_auto_checkpoint_time", update)  # noqa: B010  a method of Ray's, for mypy as well
 

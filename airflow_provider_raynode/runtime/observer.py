@@ -209,6 +209,10 @@ class Observer(Callback):
         """Count the trial as failed."""
         self._states[trial.trial_id] = "errored"
 
+    def seen(self) -> int:
+        """Return how many trials have started."""
+        return len(self._states)
+
     def close(self) -> None:
         """Wait until what was to be removed is gone."""
         if self._remover is not None:

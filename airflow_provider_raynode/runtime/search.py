@@ -44,7 +44,7 @@ def run_search(
     tuner = restored_tuner(spec, trainable, space, storage_path, filesystem)
     if tuner is None:
         tuner = _new_tuner(spec, trainable, space, observer, storage_path, filesystem)
-    write_state_often(local=catalog.is_local)
+    write_state_often(local=catalog.is_local, trials=observer.seen)
     return tuner.fit()
 
 

@@ -141,9 +141,7 @@ def test_unfinished_trials_go_on_from_their_checkpoints(tmp_path: Path, folder: 
 @pytest.mark.parametrize(
     ("on_resume", "calls", "errored"), [("restart", 2, 0), ("resume", 2, 0), ("keep", 1, 1)], ids=str
 )
-def test_failed_trials_do_as_configured(
-    tmp_path: Path, folder: Path, on_resume: str, calls: int, errored: int
-) -> None:
+def test_failed_trials_do_as_configured(tmp_path: Path, folder: Path, on_resume: str, calls: int, errored: int) -> None:
     (tmp_path / "broken").touch()
 
     def train(x: int, folder: str, root: str) -> dict[str, Any]:

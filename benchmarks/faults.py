@@ -1,0 +1,70 @@
+"""The fault table: each fault against a real `airflow standalone` and a real Ray head, and what came of it.
+
+.venv/bin/python benchmarks/faults.py [--short] [--only NAME,...] [--together N]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+_TESTS = Path(__file__).resolve().parent.parent / "tests"
+sys.path[:0] = [str(_TESTS / "faults"), str(_TESTS / "integration")]
+
+from faults import ALL  # noqa: E402
+from world import Fault, Row, World  # noqa: E402
+
+
+def main() -> int:
+    """Print the table; 0 when every row is right."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="the faults that CI meets")
+    parser.add_argument("--only", help="names, separated by commas")
+    parser.add_argument("--together", type=int, default=3, help="faults at a time")
+    args = parser.parse_args()
+    names = set(args.only.split(",")) if args.only else {fault.name for fault in ALL if fault.short or not args.short}
+    faults = [fault for fault in ALL if fault.name in names]
+    rows = meet(faults, together=args.together)
+    show(rows)
+    return 0 if all(row.right for row in rows) else 1
+
+
+def meet(faults: list[Fault], *, together: int) -> list[Row]:
+    """Run the faults, those that need the world for themselves last and one by one; return what came of each."""
+    world = World(faults)
+    rows = []
+    with world.running():
+        with ThreadPoolExecutor(together) as pool:
+            for row in pool.map(world.run, [fault for fault in faults if not fault.alone]):
+                rows.append(row)
+                print(f"{'ok ' if row.right else 'BAD'} {row.fault.name} {row.seconds:.0f} s {row.problem}", flush=True)
+        for fault in faults:
+            if fault.alone:
+                row = world.run(fault)
+                rows.append(row)
+                print(f"{'ok ' if row.right else 'BAD'} {row.fault.name} {row.seconds:.0f} s {row.problem}", flush=True)
+    return rows
+
+
+def show(rows: list[Row]) -> None:
+    """Print the table."""
+    table = Table(title="What comes of each fault")
+    for name in ("fault", "ends as", "attempts", "jobs", "finished trials lost", "orphans", "seconds", "verdict"):
+        table.add_column(name, justify="left" if name in ("fault", "ends as", "verdict") else "right")
+    for row in rows:
+        verdict = "right" if row.right else f"WRONG: {row.problem}"
+        table.add_row(
+            row.fault.what, row.state, str(row.attempts), str(row.jobs), str(row.lost), str(row.orphans),
+            f"{row.seconds:.0f}", verdict,
+        )  # fmt: skip
+    Console(width=160).print(table)
+    print(f"{sum(row.right for row in rows)} of {len(rows)} right")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
