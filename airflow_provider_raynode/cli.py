@@ -32,6 +32,20 @@ def config_check(args: argparse.Namespace) -> int:
     return check(args.file)
 
 
+def runs(args: argparse.Namespace) -> int:
+    """List the recorded runs."""
+    from airflow_provider_raynode.run.records import list_runs
+
+    return list_runs(args.dag, args.catalog, limit=args.limit, as_json=args.json)
+
+
+def show(args: argparse.Namespace) -> int:
+    """Print one recorded run with its trials."""
+    from airflow_provider_raynode.run.records import show_run
+
+    return show_run(args.run, args.catalog, node=args.node, attempt=args.attempt, whole=args.all)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `raynode`."""
     parser = argparse.ArgumentParser(prog="raynode", description="Ray as one composite node in Airflow")
@@ -41,6 +55,13 @@ def build_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("run", help="run a DAG here, with no services, and watch it")
     add_run_arguments(command)
     command.set_defaults(function=run)
+
+    command = commands.add_parser("runs", help="list the recorded runs of the Ray nodes")
+    add_runs_arguments(command)
+    command.set_defaults(function=runs)
+    command = commands.add_parser("show", help="print one recorded run, with its trials")
+    add_show_arguments(command)
+    command.set_defaults(function=show)
 
     config = commands.add_parser("config", help="the Ray config file: schema, check")
     actions = config.add_subparsers(dest="action", required=True, metavar="ACTION")
@@ -58,6 +79,23 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dag-id", help="which DAG, where the file holds several")
     parser.add_argument("--conf", help="the run's conf, a JSON object")
     parser.add_argument("--verbose", action="store_true", help="show Airflow's whole log in place of the live view")
+
+
+def add_runs_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `raynode runs`."""
+    parser.add_argument("dag", nargs="?", metavar="DAG", help="only the runs of this DAG")
+    parser.add_argument("--catalog", metavar="URI", help="the catalog to look in; default: that of Airflow's config")
+    parser.add_argument("--limit", type=int, default=30, help="show at most so many (30)")
+    parser.add_argument("--json", action="store_true", help="print the records as JSON")
+
+
+def add_show_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `raynode show`."""
+    parser.add_argument("run", metavar="RUN", help="a run id, a submission id, or DAG/RUN/NODE[/MAP_INDEX]")
+    parser.add_argument("--catalog", metavar="URI", help="the catalog to look in; default: that of Airflow's config")
+    parser.add_argument("--node", metavar="ID", help="which node, where the run has several")
+    parser.add_argument("--attempt", type=int, help="which attempt; default: the last")
+    parser.add_argument("--all", action="store_true", help="show every trial, not the best 20")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

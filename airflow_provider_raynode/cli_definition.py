@@ -38,12 +38,38 @@ def get_raynode_cli_commands() -> list[CLICommand]:
             argument(("--verbose",), action="store_true", help="show Airflow's whole log in place of the live view"),
         ),
     )
+    catalog = argument(("--catalog",), metavar="URI", help="the catalog to look in; default: that of Airflow's config")
+    runs = ActionCommand(
+        name="runs",
+        help="List the recorded runs of the Ray nodes",
+        func=_command("runs"),
+        args=(
+            argument(("dag",), nargs="?", metavar="DAG", help="only the runs of this DAG"),
+            catalog,
+            argument(("--limit",), type=int, default=30, help="show at most so many (30)"),
+            argument(("--json",), action="store_true", help="print the records as JSON"),
+        ),
+    )
+    show = ActionCommand(
+        name="show",
+        help="Print one recorded run, with its trials",
+        func=_command("show"),
+        args=(
+            argument(("run",), metavar="RUN", help="a run id, a submission id, or DAG/RUN/NODE[/MAP_INDEX]"),
+            catalog,
+            argument(("--node",), metavar="ID", help="which node, where the run has several"),
+            argument(("--attempt",), type=int, help="which attempt; default: the last"),
+            argument(("--all",), action="store_true", help="show every trial, not the best 20"),
+        ),
+    )
     return [
         GroupCommand(
             name="raynode",
             help="Ray as one composite node",
             subcommands=(
                 run,
+                runs,
+                show,
                 GroupCommand(name="config", help="The Ray config file: schema, check", subcommands=config),
             ),
         )

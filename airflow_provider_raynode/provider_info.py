@@ -81,6 +81,9 @@ def get_provider_info() -> dict[str, Any]:
         ],
         "connection-types": [_RAY_CONNECTION],
         "extra-links": ["airflow_provider_raynode.links.ray_job.RayJobLink"],
+        "triggers": [
+            {"integration-name": "Ray", "python-modules": ["airflow_provider_raynode.triggers.ray_job"]},
+        ],
         "cli": ["airflow_provider_raynode.cli_definition.get_raynode_cli_commands"],
         "config": {
             "raynode": {
@@ -95,6 +98,16 @@ def get_provider_info() -> dict[str, Any]:
                         "type": "string",
                         "example": "s3://bucket/raynode",
                         "default": None,
+                    },
+                    "deferrable": {
+                        "description": (
+                            "Whether a node on a cluster waits for its job in the triggerer, where neither the node nor "
+                            "the environment variable AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE says it."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": None,
+                        "default": "True",
                     },
                     "trusted_catalogs": {
                         "description": (

@@ -28,7 +28,9 @@ from airflow_provider_raynode.operators._attempt import (
 )
 from airflow_provider_raynode.operators._delivery import deliver_secrets
 from airflow_provider_raynode.operators._result import proven_result
+from airflow_provider_raynode.operators._secrets import mask_secrets, parse_secrets
 from airflow_provider_raynode.operators._task_log import read_offset
+from airflow_provider_raynode.record import Outcome, record_of, write_record
 from airflow_provider_raynode.spec import ATTACHED_FILE, STOP_FILE, TAKEN_FILE, JobRef, Limits, NodeProgress, NodeResult
 
 # Poll soon after the start, so that a short job ends without a wait, then settle at the configured interval.
@@ -37,6 +39,8 @@ _FIRST_POLL_S = 0.1
 _LOCAL_POLL_S = 0.5
 # Longest wait in seconds for a job that is stopped; Ray kills it 8 s after it was asked to stop.
 _STOP_S = 12.0
+# How the message of a job begins that its cluster has forgotten.
+_LOST = "lost"
 
 
 class JobRun:
@@ -57,6 +61,9 @@ class JobRun:
         self._grace_s = grace_s
         self._catalog = catalog_for(job.catalog_uri).at(job.node_prefix)
         self._spec = read_spec(job, self._catalog)
+        if self._spec.secrets:
+            # What the function prints of them is masked on the workers; this process masks them as well.
+            mask_secrets(parse_secrets(self._spec.secrets))
         self._launcher: Launcher | None = None
         self._begin = time.monotonic()
 
@@ -153,10 +160,25 @@ class JobRun:
         :raises SpecError: it says that it succeeded, and its result is missing, truncated or altered.
         """
         if status.state is not JobState.SUCCEEDED:
+            self._record(status)
             raise self._failure(status)
         result = proven_result(self.job, self._catalog)
         mark(self.job, self._catalog, TAKEN_FILE)
         return result
+
+    def _record(self, status: JobStatus) -> None:
+        """Write the run record of an attempt that did not succeed; that it cannot be written is only told."""
+        result = result_of(self._spec, self._catalog)
+        outcome: Outcome = "failed"
+        if status.state is JobState.STOPPED or (result and result.failure and result.failure.type == "Stopped"):
+            outcome = "stopped"
+        elif status.message.startswith(_LOST):
+            outcome = "lost"
+        try:
+            record = record_of(self.job, self._spec, result, self._catalog, outcome=outcome, message=status.message)
+            write_record(record, self._catalog)
+        except RayNodeError as error:
+            self.log.warning("The run record cannot be written: %s", error)
 
     def stop(self, timeout_s: float) -> JobStatus | None:
         """Stop the job, in a signal handler while `run` goes on as well, and return its state."""
@@ -253,7 +275,7 @@ class JobRun:
 
 def lost(job: JobRef) -> JobStatus:
     """Return the status of a job that its cluster does not know any more."""
-    return JobStatus(JobState.FAILED, f"lost: {UnknownJobError(job.submission_id, job.address)}")
+    return JobStatus(JobState.FAILED, f"{_LOST}: {UnknownJobError(job.submission_id, job.address)}")
 
 
 def startup_message(job: JobRef, limit_s: float, ray_says: str) -> str:

@@ -1,8 +1,6 @@
-"""Collecting a node: the proof of its result, and its run record."""
+"""The proof of a node's result."""
 
 from __future__ import annotations
-
-import json
 
 from airflow_provider_raynode.catalog import Catalog, CatalogRef
 from airflow_provider_raynode.exceptions import CatalogError, SpecError
@@ -33,17 +31,3 @@ def proven_result(job: JobRef, catalog: Catalog) -> NodeResult:
         if not catalog.exists(CatalogRef.from_xcom(reference)["uri"]):
             raise CatalogError(f"output {name!r} of {job.submission_id} is gone: {reference['uri']} does not exist")
     return result
-
-
-def write_record(job: JobRef, result: NodeResult, catalog: Catalog) -> CatalogRef:
-    """Write `run.json`, the record of this attempt, and return its reference."""
-    record = {
-        "schema_version": 1,
-        "submission_id": job.submission_id,
-        "attempt": job.attempt,
-        "launcher": job.launcher,
-        "address": job.address,
-        "spec": {"uri": job.spec_uri, "sha256": job.spec_sha256},
-        **json.loads(result.model_dump_json(exclude={"schema_version", "submission_id", "attempt", "spec_sha256"})),
-    }
-    return catalog.child(f"attempt_{job.attempt}").put(record, "run", kind="json")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from configparser import RawConfigParser
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -40,7 +39,7 @@ class RayExecutionOperator(BaseOperator):
 
     :param job: the JobRef that fan-out returned. (templated)
     :param poll_interval_s: longest distance in seconds between two looks at the job.
-    :param deferrable: wait in the triggerer; default: Airflow's `[operators] default_deferrable`, else true.
+    :param deferrable: wait in the triggerer; default: true, see `default_deferrable`.
     :param grace_s: how long in seconds the cluster may be silent before the wait is given up.
     :param on_kill: `stop` ends the job when the task is stopped, cleared or marked; `detach` leaves it running, for a
         later try to attach to.
@@ -202,11 +201,12 @@ class RayExecutionOperator(BaseOperator):
 
 
 def default_deferrable() -> bool:
-    """Return Airflow's `[operators] default_deferrable` where somebody has set it, else true.
+    """Return whether to wait in the triggerer: as `AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE` says where that is set.
 
-    Airflow's own default, false, is nobody's choice: a search of hours that holds a worker is not what an author means.
+    Else `[raynode] deferrable`, and else true. The option in airflow.cfg does not count when it is false: Airflow
+    writes that into every new file, so it is nobody's choice, and a search of hours that holds a worker is not what an
+    author means.
     """
-    in_environment = "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE" in os.environ
-    if in_environment or RawConfigParser.has_option(conf, "operators", "default_deferrable"):
+    if "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE" in os.environ:
         return bool(conf.getboolean("operators", "default_deferrable"))
-    return True
+    return bool(conf.getboolean("raynode", "deferrable", fallback=True))

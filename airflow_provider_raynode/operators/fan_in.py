@@ -36,9 +36,11 @@ class RayFanInOperator(BaseOperator):
         # Imported here and not at the top: a DAG file is parsed all the time.
         from airflow_provider_raynode.exceptions import SpecError
         from airflow_provider_raynode.hooks.catalog import catalog_for
+        from airflow_provider_raynode.operators._attempt import read_spec
         from airflow_provider_raynode.operators._job_run import as_job
         from airflow_provider_raynode.operators._progress import clock, short
-        from airflow_provider_raynode.operators._result import proven_result, write_record
+        from airflow_provider_raynode.operators._result import proven_result
+        from airflow_provider_raynode.record import record_of, write_record
 
         job = as_job(self.job)
         catalog = catalog_for(job.catalog_uri).at(job.node_prefix)
@@ -48,7 +50,8 @@ class RayFanInOperator(BaseOperator):
             raise SpecError(f"{job.attempt_prefix}/result.json: SUCCEEDED without a best trial")
         for warning in result.warnings:
             self.log.warning("%s", warning)
-        record = write_record(job, result, catalog)
+        spec = read_spec(job, catalog)
+        record = write_record(record_of(job, spec, result, catalog, outcome="succeeded"), catalog)
         self.log.info(
             "Best trial %s: %s %s", best.trial_id, result.metric, short(best.metrics.get(result.metric or ""))
         )

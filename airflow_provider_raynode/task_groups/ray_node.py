@@ -52,7 +52,8 @@ class RayNode(TaskGroup):
     :param ray_conn_id: the Airflow connection of type `ray`; without one the search runs on an embedded Ray.
     :param secrets: what the function may read on the workers: `["conn:my_db", "var:api_key as API_KEY"]`.
     :param parameters_file: YAML file of further arguments by name; op_kwargs and hyperparameters win. (templated)
-    :param deferrable: wait for a cluster's job in the triggerer; default: `[operators] default_deferrable`, else true.
+    :param deferrable: wait for a cluster's job in the triggerer; default: true, unless
+        `AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE` or `[raynode] deferrable` say otherwise.
     :param poll_interval_s: longest distance in seconds between two looks at the job.
     :param grace_s: how long in seconds the cluster may be silent before the wait is given up.
     :param startup_timeout_s: longest time in seconds until the first trial runs; None for no limit.
