@@ -16,6 +16,7 @@ from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import RayNodeError
 from airflow_provider_raynode.returns import Return
 from airflow_provider_raynode.runtime.outputs import split
+from airflow_provider_raynode.runtime.secrets import NodeConnection, NodeSecrets, SecretsError
 from airflow_provider_raynode.spec import RunContext
 
 log = logging.getLogger("airflow_provider_raynode.trial")
@@ -29,7 +30,8 @@ OBJECT_FILE = "raynode_object.pkl"
 class TrialContext:
     """The run that a trial belongs to, as `context()` gives it on a worker.
 
-    `map_variables` are the arguments of the mapped task group for this node; `params` the DAG run's params.
+    `map_variables` are the arguments of the mapped task group for this node; `params` the DAG run's params;
+    `parameters` what the node's parameters_file holds.
     """
 
     dag_id: str
@@ -41,9 +43,31 @@ class TrialContext:
     logical_date: datetime | None
     params: dict[str, Any]
     map_variables: dict[str, Any]
+    parameters: dict[str, Any]
     trial_id: str
     catalog: Catalog
     logger: logging.Logger
+    secrets: NodeSecrets | None = field(default=None, repr=False)
+
+    def connection(self, conn_id: str) -> NodeConnection:
+        """Return the Airflow connection that the node declares in `secrets` as `conn:ID`.
+
+        :raises SecretsError: the node does not declare it.
+        """
+        return self._secrets().connection(conn_id)
+
+    def variable(self, key: str, *, deserialize_json: bool = False) -> Any:
+        """Return the Airflow variable that the node declares in `secrets` as `var:KEY`.
+
+        :param deserialize_json: whether to return what its JSON says.
+        :raises SecretsError: the node does not declare it.
+        """
+        return self._secrets().variable(key, deserialize_json=deserialize_json)
+
+    def _secrets(self) -> NodeSecrets:
+        if self.secrets is None:
+            raise SecretsError("the node declares no secrets: ray_node(..., secrets=['conn:my_db', 'var:api_key'])")
+        return self.secrets
 
 
 @dataclass
@@ -60,6 +84,7 @@ class Trial:
     store: Catalog
     returns: Sequence[Return] = ()
     metric: str = ""
+    secrets: NodeSecrets | None = field(default=None, repr=False)
     send: Callable[..., None] = field(repr=False, default=lambda *_: None)
     last: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -179,7 +204,7 @@ def read_checkpoint(folder: Path) -> Any:
 
 
 def context() -> TrialContext:
-    """Return the run that this trial belongs to: ids, params, map variables, the catalog, a logger.
+    """Return the run that this trial belongs to: ids, params, map variables, secrets, the catalog, a logger.
 
     :raises RayNodeError: not in a trial.
     """
@@ -196,7 +221,9 @@ def context() -> TrialContext:
         logical_date=run.logical_date,
         params=dict(run.params),
         map_variables=dict(run.map_variables),
+        parameters=dict(run.parameters),
         trial_id=_current.trial_id,
         catalog=_current.catalog,
         logger=log,
+        secrets=_current.secrets,
     )

@@ -6,8 +6,8 @@ import logging
 import shutil
 import tempfile
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,17 @@ from airflow_provider_raynode.exceptions import CatalogError
 from airflow_provider_raynode.returns import Return
 from airflow_provider_raynode.runtime.binding import bind
 from airflow_provider_raynode.runtime.function import FunctionSource
+from airflow_provider_raynode.runtime.secrets import NodeSecrets
 from airflow_provider_raynode.runtime.trial import OBJECT_FILE, Trial, set_current
-from airflow_provider_raynode.spec import NodeFailure, RunContext
+from airflow_provider_raynode.spec import NodeFailure, RunContext, SealedSecrets
 
 
 @dataclass(frozen=True)
 class TrialSetup:
-    """What every trial of a node shares; it travels with the trainable, once per worker process."""
+    """What every trial of a node shares; it travels with the trainable, once per worker process.
+
+    Tune pickles it into its experiment's files: of the secrets it holds where they are and their names, never a value.
+    """
 
     function: FunctionSource
     run: RunContext
@@ -34,6 +38,12 @@ class TrialSetup:
     attempt_prefix: str
     returns: tuple[Return, ...]
     metric: str
+    submission_id: str = ""
+    secrets: SealedSecrets | None = None
+
+
+# The secrets of the nodes that this process has run trials of; they are read once.
+_secrets: dict[str, NodeSecrets] = {}
 
 
 def run_trial(config: dict[str, Any], *, setup: TrialSetup, inputs: Mapping[str, Any]) -> None:
@@ -47,6 +57,7 @@ def run_trial(config: dict[str, Any], *, setup: TrialSetup, inputs: Mapping[str,
     trial_id = tune.get_context().get_trial_id()
     catalog = Catalog(setup.catalog_uri).at(setup.attempt_prefix)
     own = catalog.child(f"trials/{trial_id}")
+    secrets = _secrets_of(setup, catalog)
     trial = Trial(
         trial_id=trial_id,
         run=setup.run,
@@ -55,6 +66,7 @@ def run_trial(config: dict[str, Any], *, setup: TrialSetup, inputs: Mapping[str,
         store=catalog.child(f"outputs/{trial_id}"),
         returns=setup.returns,
         metric=setup.metric,
+        secrets=secrets,
         send=_send,
     )
     function = setup.function.load()
@@ -62,16 +74,29 @@ def run_trial(config: dict[str, Any], *, setup: TrialSetup, inputs: Mapping[str,
     set_active(own)
     arguments = bind(function, config, inputs)
     try:
-        trial.finish(function(**arguments))
+        if secrets is not None:
+            secrets.export()
+        with secrets.masked_output() if secrets is not None else nullcontext():
+            trial.finish(function(**arguments))
     except Exception as error:
-        _record_failure(catalog, trial_id, error)
+        _record_failure(catalog, trial_id, error, secrets.mask if secrets is not None else str)
+        if secrets is not None and (safe := secrets.without_secrets(error)) is not error:
+            raise safe from None
         raise
     finally:
         set_current(None)
         set_active(None)
 
 
-def _record_failure(catalog: Catalog, trial_id: str, error: Exception) -> None:
+def _secrets_of(setup: TrialSetup, catalog: Catalog) -> NodeSecrets | None:
+    if setup.secrets is None:
+        return None
+    if setup.submission_id not in _secrets:
+        _secrets[setup.submission_id] = NodeSecrets(setup.secrets, setup.submission_id, catalog)
+    return _secrets[setup.submission_id]
+
+
+def _record_failure(catalog: Catalog, trial_id: str, error: Exception, mask: Callable[[str], str]) -> None:
     """Keep the error with the user's frames first: what Ray passes on begins with its own."""
     own = Path(__file__).parent
     frames = [
@@ -79,7 +104,7 @@ def _record_failure(catalog: Catalog, trial_id: str, error: Exception) -> None:
     ]
     text = "".join(["Traceback (most recent call last):\n", *traceback.format_list(frames)])
     text += "".join(traceback.format_exception_only(error))
-    failure = NodeFailure(type=type(error).__name__, message=str(error), traceback=text, trial_id=trial_id)
+    failure = NodeFailure(type=type(error).__name__, message=mask(str(error)), traceback=mask(text), trial_id=trial_id)
     with suppress(CatalogError):  # the trial's own error is the one to see
         catalog.write_bytes(failure_uri(catalog, trial_id), failure.to_bytes())
 
