@@ -101,8 +101,8 @@ def get_provider_info() -> dict[str, Any]:
                     },
                     "deferrable": {
                         "description": (
-                            "Whether a node on a cluster waits for its job in the triggerer, where neither the node nor "
-                            "the environment variable AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE says it."
+                            "Whether a node on a cluster waits for its job in the triggerer, where neither the node "
+                            "nor the environment variable AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE says it."
                         ),
                         "version_added": "0.1.0",
                         "type": "boolean",

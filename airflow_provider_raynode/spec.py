@@ -18,6 +18,8 @@ from airflow_provider_raynode.exceptions import SpecError
 from airflow_provider_raynode.returns import Return
 
 SCHEMA_VERSION = 1
+# Environment variable of a job with secrets: names the file in the attempt's folder that holds their ciphertext.
+SECRETS_FILE_VARIABLE = "RAYNODE_SECRETS_FILE"
 # In the attempt's folder: an execution task has attached to the job.
 ATTACHED_FILE = "attached.json"
 # In the attempt's folder: an execution task has returned the attempt's result.

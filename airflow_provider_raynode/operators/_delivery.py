@@ -6,6 +6,10 @@ import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from airflow_provider_raynode.operators._secrets import parse_secrets, read_secrets
+from airflow_provider_raynode.runtime.secrets import KEY_VARIABLE, seal
+from airflow_provider_raynode.spec import SECRETS_FILE_VARIABLE
+
 if TYPE_CHECKING:
     from airflow_provider_raynode.catalog import Catalog
     from airflow_provider_raynode.spec import NodeSpec
@@ -21,10 +25,7 @@ def deliver_secrets(spec: NodeSpec, node: Catalog) -> Mapping[str, str]:
     """
     if not spec.secrets:
         return {}
-    from airflow_provider_raynode.operators._secrets import parse_secrets, read_secrets
-    from airflow_provider_raynode.runtime.secrets import FILE_VARIABLE, KEY_VARIABLE, seal
-
     data, key = seal(read_secrets(parse_secrets(spec.secrets)), spec.submission_id)
     name = f"secrets-{secrets.token_hex(8)}.bin"
     node.write_bytes(f"{spec.attempt_prefix}/{name}", data)
-    return {FILE_VARIABLE: name, KEY_VARIABLE: key}
+    return {SECRETS_FILE_VARIABLE: name, KEY_VARIABLE: key}

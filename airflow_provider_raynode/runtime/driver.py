@@ -6,6 +6,7 @@ import argparse
 import logging
 import os
 import platform
+import re
 import signal
 import sys
 import threading
@@ -20,6 +21,7 @@ from airflow_provider_raynode import __version__
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import RayNodeError
 from airflow_provider_raynode.spec import (
+    SECRETS_FILE_VARIABLE,
     NodeFailure,
     NodeProgress,
     NodeResult,
@@ -31,8 +33,6 @@ from airflow_provider_raynode.spec import (
 
 log = logging.getLogger("airflow_provider_raynode.driver")
 
-# Names the file in the attempt's folder that holds the encrypted half of the secrets.
-SECRETS_FILE = "RAYNODE_SECRETS_FILE"
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -222,6 +222,8 @@ class Driver:
             attempt_prefix=self.spec.attempt_prefix,
             returns=self.spec.returns,
             metric=search.metric,
+            submission_id=self.spec.submission_id,
+            secrets=self._secrets,
         )
         scores = Scores(search.metric, search.mode, search.scope)
         outputs = self._attempt.child("outputs") if search.keep_outputs == "best" else None
@@ -288,8 +290,8 @@ class Driver:
 
 def delivered(spec: NodeSpec) -> SealedSecrets | None:
     """Return where the encrypted half of the secrets lies: the job that brings the key names the file."""
-    name = os.environ.get(SECRETS_FILE)
-    if not spec.secrets or not name:
+    name = os.environ.get(SECRETS_FILE_VARIABLE, "")
+    if not spec.secrets or not re.fullmatch(r"secrets-[0-9a-f]+\.bin", name):
         return None
     return SealedSecrets(uri=f"{spec.attempt_prefix}/{name}", names=spec.secrets)
 

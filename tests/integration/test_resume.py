@@ -16,10 +16,9 @@ import pytest
 from staged import result_of, stage
 
 from airflow_provider_raynode import get_checkpoint, report
-from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.launchers.local import LocalLauncher
 from airflow_provider_raynode.operators._attempt import as_attempt
-from airflow_provider_raynode.spec import JobRef, NodeProgress, NodeResult, NodeSpec, digest
+from airflow_provider_raynode.spec import NodeProgress, NodeResult, NodeSpec, digest
 
 pytestmark = pytest.mark.ray
 
@@ -219,11 +218,12 @@ def test_a_killed_worker_process_is_the_failure_of_its_trial(tmp_path: Path, fol
 
     def train(x: int, folder: str) -> dict[str, Any]:
         import os as system
+        import pathlib
         import signal as signals
         import tempfile as temporary
 
         temporary.mkstemp(prefix=f"{x}-", dir=folder)
-        if x == 2 and len([name for name in system.listdir(folder) if name.startswith("2-")]) == 1:
+        if x == 2 and len(list(pathlib.Path(folder).glob("2-*"))) == 1:
             system.kill(system.getpid(), signals.SIGKILL)
         return {"score": x}
 
