@@ -166,7 +166,7 @@ def _masked_records(factory: Callable[..., logging.LogRecord], mask: Callable[[]
     return record_of
 
 
-def without_secrets(error: Exception, mask: Mask) -> Exception:
+def without_secrets(error: BaseException, mask: Mask) -> BaseException:
     """Return an error that may leave the worker: `error`, or where it holds a secret, one that stands for it.
 
     What Ray prints of it counts, and what Ray pickles: an attribute such as a request with its headers, which Tune

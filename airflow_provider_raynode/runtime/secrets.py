@@ -316,7 +316,7 @@ class NodeSecrets:
         # Asked at each write: before the values are decrypted, the process has only the key to hide.
         return masked_output(lambda: self._mask)
 
-    def without_secrets(self, error: Exception) -> Exception:
+    def without_secrets(self, error: BaseException) -> BaseException:
         """Return `error`, or where it carries a secret, a `MaskedError` that stands for it."""
         return without_secrets(error, self._mask)
 

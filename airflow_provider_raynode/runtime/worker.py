@@ -78,9 +78,11 @@ def run_trial(config: dict[str, Any], *, setup: TrialSetup, inputs: Mapping[str,
             secrets.export()
         with secrets.masked_output() if secrets is not None else nullcontext():
             trial.finish(function(**arguments))
-    except Exception as error:
-        _record_failure(catalog, trial_id, error, secrets.mask if secrets is not None else str)
-        if secrets is not None and (safe := secrets.without_secrets(error)) is not error:
+    except BaseException as error:  # Ray logs the text of a SystemExit as well
+        safe = error if secrets is None else secrets.without_secrets(error)
+        if isinstance(safe, Exception):
+            _record_failure(catalog, trial_id, error, str if secrets is None else secrets.mask)
+        if safe is not error:
             raise safe from None
         raise
     finally:
@@ -96,7 +98,7 @@ def _secrets_of(setup: TrialSetup, catalog: Catalog) -> NodeSecrets | None:
     return _secrets[setup.submission_id]
 
 
-def _record_failure(catalog: Catalog, trial_id: str, error: Exception, mask: Callable[[str], str]) -> None:
+def _record_failure(catalog: Catalog, trial_id: str, error: BaseException, mask: Callable[[str], str]) -> None:
     """Keep the error with the user's frames first: what Ray passes on begins with its own."""
     own = Path(__file__).parent
     frames = [

@@ -364,13 +364,14 @@ def test_an_error_without_a_secret_stays_itself() -> None:
     [
         raised(ValueError(f"cannot log in with {PASSWORD}")),
         raised(ValueError("wrapped"), KeyError(PASSWORD)),
+        SystemExit(f"no login with {PASSWORD}"),
         WithRequest({"Authorization": f"Bearer {PASSWORD}"}),
         WithRequest(threading.Lock()),
         WithRequest(NodeConnection("my_db", password=PASSWORD)),
     ],
-    ids=["message", "cause", "attribute", "cannot be pickled", "connection"],
+    ids=["message", "cause", "exit", "attribute", "cannot be pickled", "connection"],
 )
-def test_an_error_with_a_secret_is_replaced(error: Exception) -> None:
+def test_an_error_with_a_secret_is_replaced(error: BaseException) -> None:
     mask = Mask([PASSWORD])
     safe = without_secrets(error, mask)
     assert isinstance(safe, MaskedError)
