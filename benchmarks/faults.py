@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
@@ -16,8 +15,8 @@ from rich.table import Table
 _TESTS = Path(__file__).resolve().parent.parent / "tests"
 sys.path[:0] = [str(_TESTS / "faults"), str(_TESTS / "integration")]
 
-from faults import ALL  # noqa: E402
-from world import Fault, Row, World  # noqa: E402
+from scenarios import ALL  # noqa: E402
+from world import Row, meet  # noqa: E402
 
 
 def main() -> int:
@@ -32,23 +31,6 @@ def main() -> int:
     rows = meet(faults, together=args.together)
     show(rows)
     return 0 if all(row.right for row in rows) else 1
-
-
-def meet(faults: list[Fault], *, together: int) -> list[Row]:
-    """Run the faults, those that need the world for themselves last and one by one; return what came of each."""
-    world = World(faults)
-    rows = []
-    with world.running():
-        with ThreadPoolExecutor(together) as pool:
-            for row in pool.map(world.run, [fault for fault in faults if not fault.alone]):
-                rows.append(row)
-                print(f"{'ok ' if row.right else 'BAD'} {row.fault.name} {row.seconds:.0f} s {row.problem}", flush=True)
-        for fault in faults:
-            if fault.alone:
-                row = world.run(fault)
-                rows.append(row)
-                print(f"{'ok ' if row.right else 'BAD'} {row.fault.name} {row.seconds:.0f} s {row.problem}", flush=True)
-    return rows
 
 
 def show(rows: list[Row]) -> None:

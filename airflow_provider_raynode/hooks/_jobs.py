@@ -114,13 +114,14 @@ class RayJobs:
         """Return the whole log of a job; see `RayHook.job_log`."""
         job_id = checked_id(submission_id)
         try:
-            logs = self._http.get_json(f"/api/jobs/{job_id}/logs").get("logs")
+            answer = self._http.get_json(f"/api/jobs/{job_id}/logs")
         except ClusterRefusedError as error:
             if error.status == 404:
                 raise UnknownJobError(job_id, self._http.settings.address) from error
             if "UnicodeDecodeError" not in error.text:
                 raise
             return self._raw_log(job_id)
+        logs = answer.get("logs") if isinstance(answer, dict) else None
         return logs if isinstance(logs, str) else ""
 
     def _raw_log(self, job_id: str) -> str:

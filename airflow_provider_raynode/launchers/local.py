@@ -34,7 +34,8 @@ _FOREIGN = (
     "RAY_JOB_CONFIG_JSON_ENV_VAR",
     "RAY_NAMESPACE",
 )
-
+# Connections, variables and configuration of Airflow, passwords among them: the function gets what the node declares.
+_AIRFLOWS_OWN = ("AIRFLOW_CONN_", "AIRFLOW_VAR_", "AIRFLOW__")
 
 # A short path: Ray's sockets lie below it, and their names have at most 107 bytes.
 _TEMP = Path("/tmp")
@@ -143,7 +144,11 @@ class LocalLauncher(Launcher):
         return self._folder / "driver.log"
 
     def _environment(self) -> dict[str, str]:
-        env = {name: value for name, value in os.environ.items() if name not in _FOREIGN}
+        env = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in _FOREIGN and not name.startswith(_AIRFLOWS_OWN)
+        }
         package = Path(airflow_provider_raynode.__file__).resolve().parent.parent
         paths = [str(package), *(entry for entry in sys.path if entry and Path(entry).is_dir())]
         env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))

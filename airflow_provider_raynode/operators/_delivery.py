@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from airflow_provider_raynode.exceptions import CatalogError
 from airflow_provider_raynode.operators._secrets import parse_secrets, read_secrets
 from airflow_provider_raynode.runtime.secrets import KEY_VARIABLE, seal
 from airflow_provider_raynode.spec import SECRETS_FILE_VARIABLE
@@ -29,3 +31,13 @@ def deliver_secrets(spec: NodeSpec, node: Catalog) -> Mapping[str, str]:
     name = f"secrets-{secrets.token_hex(8)}.bin"
     node.write_bytes(f"{spec.attempt_prefix}/{name}", data)
     return {SECRETS_FILE_VARIABLE: name, KEY_VARIABLE: key}
+
+
+def delete_secrets(spec: NodeSpec, node: Catalog) -> None:
+    """Delete what is left of an attempt's secrets: its driver does so at its end, unless it was killed."""
+    if not spec.secrets:
+        return
+    with suppress(CatalogError):
+        for uri in node.list(spec.attempt_prefix):
+            if uri.rpartition("/")[2].startswith("secrets-"):
+                node.delete(uri)

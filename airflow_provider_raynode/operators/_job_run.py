@@ -26,7 +26,7 @@ from airflow_provider_raynode.operators._attempt import (
     result_of,
     spec_of_attempt,
 )
-from airflow_provider_raynode.operators._delivery import deliver_secrets
+from airflow_provider_raynode.operators._delivery import delete_secrets, deliver_secrets
 from airflow_provider_raynode.operators._result import proven_result
 from airflow_provider_raynode.operators._secrets import mask_secrets, parse_secrets
 from airflow_provider_raynode.operators._task_log import read_offset
@@ -159,6 +159,7 @@ class JobRun:
         :raises NodeFailedError: the job failed; the message is the job's own, with the failing trial's traceback.
         :raises SpecError: it says that it succeeded, and its result is missing, truncated or altered.
         """
+        delete_secrets(self._spec, self._catalog)
         if status.state is not JobState.SUCCEEDED:
             self._record(status)
             raise self._failure(status)

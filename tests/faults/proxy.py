@@ -16,7 +16,8 @@ class Proxy:
     - "": nothing, it passes on;
     - "cut": as an unplugged cable: connections are broken and new ones refused;
     - "500", "401", "garbage": answers each request so;
-    - "slow": a submission waits for `delay_s` before it is passed on.
+    - "slow": a submission waits for `delay_s` before it is passed on;
+    - "lag": every piece that a client sends waits for `delay_s`.
 
     With a `token`, only requests with that one are passed on, with `real_token` in its place.
     """
@@ -27,7 +28,7 @@ class Proxy:
         self.delay_s = 0.0
         self.token = token
         self.real_token = ""
-        self.requests: list[str] = []
+        self.held = threading.Event()
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -71,12 +72,9 @@ class Proxy:
                 return
             first = client.recv(65536)
             head = first.split(b"\r\n\r\n", 1)[0].decode("latin-1")
-            line = head.splitlines()[0] if head else ""
-            self.requests.append(line)
             if self._refused(head, client):
                 return
-            if self.fault == "slow" and line.startswith("POST /api/jobs/ "):
-                time.sleep(self.delay_s)
+            self._hold(first)
             with socket.create_connection(self.target) as backend:
                 with self._lock:
                     self._open |= {client, backend}
@@ -87,6 +85,12 @@ class Proxy:
                 back.join()
                 with self._lock:
                     self._open -= {client, backend}
+
+    def _hold(self, data: bytes) -> None:
+        """Hold a submission back, be it the first request of its connection or a later one."""
+        if self.fault == "slow" and data.startswith(b"POST /api/jobs/ "):
+            self.held.set()
+            time.sleep(self.delay_s)
 
     def _refused(self, head: str, client: socket.socket) -> bool:
         answers = {"500": ("500 Internal Server Error", "Traceback: broken"), "garbage": ("200 OK", "<html>hello")}
@@ -101,6 +105,9 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                self._hold(data)
+                if self.fault == "lag":
+                    time.sleep(self.delay_s)
                 sink.sendall(data)
         for each in (source, sink):
             with suppress(OSError):

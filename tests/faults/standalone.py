@@ -107,7 +107,7 @@ class Standalone:
             with suppress(psutil.Error):
                 found |= {child.pid: child for child in each.children(recursive=True)}
         self._known = found
-        return [each for each in found.values() if _alive(each)]
+        return [each for each in found.values() if alive(each)]
 
     def stop(self) -> list[str]:
         """Kill it with all that it started; return what is left."""
@@ -231,7 +231,8 @@ class Standalone:
         self.call("POST", f"dags/{dag_id}/clearTaskInstances", body)
 
 
-def _alive(process: psutil.Process) -> bool:
+def alive(process: psutil.Process) -> bool:
+    """Whether a process still runs; one that its parent has not buried does not."""
     try:
         return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import secrets
 import shutil
+import subprocess
 import tempfile
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,7 +82,7 @@ class World:
         self.proxies = {fault.name: Proxy(("127.0.0.1", self._ports["dashboard"])) for fault in faults}
         self.airflow = Standalone(self.root / "airflow", free_ports(1)[0], self._env())
         self._write_dags()
-        self.lock = threading.Lock()
+        self._mounted: list[Path] = []
 
     def _env(self) -> dict[str, str]:
         connections = {
@@ -93,9 +94,41 @@ class World:
         }
         return {
             **connections,
+            **self._s3(),
             "AIRFLOW__RAYNODE__CATALOG": str(self.root / "catalog"),
             "AIRFLOW_VAR_RAYNODE_SECRET": "hunter2-very-secret",
         }
+
+    def _s3(self) -> dict[str, str]:
+        """Start a server that speaks S3 behind a proxy, and return the environment that leads to it."""
+        if "catalog_slow" not in self.proxies:
+            return {}
+        from moto.server import ThreadedMotoServer
+
+        self._moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+        self._moto.start()
+        host, port = self._moto.get_host_and_port()
+        requests.put(f"http://{host}:{port}/rn", timeout=10)
+        self.s3_proxy = Proxy((host, port))
+        return {
+            "AWS_ENDPOINT_URL": self.s3_proxy.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "us-east-1",
+        }
+
+    def mount(self, fault: Fault) -> Path:
+        """Mount a small filesystem of its own for the catalog of a fault, and return it.
+
+        :raises PermissionError: this user must not mount.
+        """
+        folder = self.root / "mounts" / fault.name
+        folder.mkdir(parents=True)
+        command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)]
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            raise PermissionError("this user must not mount a filesystem")
+        self._mounted.append(folder)
+        return folder
 
     def _write_dags(self) -> None:
         here = Path(__file__).parent
@@ -103,13 +136,20 @@ class World:
         listed = []
         for fault in self.faults:
             self.marks(fault).mkdir(parents=True)
+            if fault.settings.get("catalog", {}).get("uri") == "{mount}":
+                fault.settings["catalog"] = {"uri": str(self.mount(fault))}
             defaults = {"retries": 2, "trials": 14, "seconds": 2.0, "marks": str(self.marks(fault))}
             own = {"dag_id": fault.name, "conn_id": f"ray_{fault.name}"}
             listed.append({**defaults, **own, **fault.settings})
         skew = self.root / "skew"
         skew.mkdir()
         (skew / "sitecustomize.py").write_text(SKEW)
-        (self.airflow.dags / "faults.json").write_text(json.dumps(listed).replace("{skew}", str(skew)))
+        (self.airflow.dags / "faults.json").write_text(
+            json.dumps(listed).replace("{skew}", str(skew)).replace("{s3}", self._s3_url())
+        )
+
+    def _s3_url(self) -> str:
+        return self.s3_proxy.url if "catalog_slow" in self.proxies else ""
 
     def marks(self, fault: Fault) -> Path:
         """The folder where the trials of a fault leave their marks."""
@@ -133,6 +173,11 @@ class World:
             left += stop(self.head, self._mark)
             for proxy in self.proxies.values():
                 proxy.close()
+            if "catalog_slow" in self.proxies:
+                self.s3_proxy.close()
+                self._moto.stop()
+            for folder in self._mounted:
+                subprocess.run(["umount", "-l", str(folder)], check=False)
             shutil.rmtree(self._head_dir, ignore_errors=True)
             if left:
                 print("left behind:", left)
@@ -226,7 +271,10 @@ class Run:
     def node(self) -> Catalog:
         """The node's folder of the catalog."""
         root = self.fault.settings.get("catalog", {}).get("uri") or str(self.world.root / "catalog")
-        catalog = Catalog(root)
+        options = {}
+        if root.startswith("s3://"):
+            options = {"endpoint_url": self.world.s3_proxy.url, "key": "test", "secret": "test"}
+        catalog = Catalog(root, storage_options=options)
         return catalog.at(catalog.node_prefix(self.fault.name, self.run_id, "node", -1))
 
     def attempts(self) -> int:
@@ -338,3 +386,20 @@ class Run:
         old = time.time() - 1.5
         names = [path.name.partition("-")[0] for path in self.marks_folder.iterdir() if path.stat().st_mtime < old]
         self.seen["finished"] = Counter(name for name in names if name.isdigit())
+
+
+def meet(faults: list[Fault], *, together: int) -> list[Row]:
+    """Run the faults, those that need the world for themselves last and one by one; return what came of each."""
+    world = World(faults)
+    rows = []
+    with world.running():
+        with ThreadPoolExecutor(together) as pool:
+            for row in pool.map(world.run, [fault for fault in faults if not fault.alone]):
+                rows.append(row)
+                print(f"{'ok ' if row.right else 'BAD'} {row.fault.name} {row.seconds:.0f} s {row.problem}", flush=True)
+        for fault in faults:
+            if fault.alone:
+                row = world.run(fault)
+                rows.append(row)
+                print(f"{'ok ' if row.right else 'BAD'} {row.fault.name} {row.seconds:.0f} s {row.problem}", flush=True)
+    return rows

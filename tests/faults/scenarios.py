@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
-from standalone import kill
+from standalone import alive, kill
 from world import Fault, Run
 
 _SYNC = {"deferrable": False}
@@ -36,7 +39,7 @@ def fan_out_killed_in_submit(run: Run) -> None:
 def fan_out_killed_before_submit(run: Run) -> None:
     run.proxy.delay_s = 8
     run.proxy.fault = "slow"
-    run.until(lambda: any(line.startswith("POST /api/jobs/ ") for line in run.proxy.requests), "fan_out submits", 60)
+    run.until(run.proxy.held.is_set, "fan_out submits", 60)
     run.kill_task("fan_out")
     run.proxy.become("")
 
@@ -152,7 +155,7 @@ def triggerer_terminated(run: Run) -> None:
     run.airflow.start_triggerer()
     time.sleep(8)
     kill(*running[:1], number=signal.SIGTERM)
-    run.until(lambda: not any(each.is_running() for each in running), "the triggerer has ended", 60)
+    run.until(lambda: not any(alive(each) for each in running), "the triggerer has ended", 60)
 
 
 def head_killed(run: Run) -> None:
@@ -238,6 +241,43 @@ def result_truncated(run: Run) -> None:
     node.write_bytes(uri, whole[: len(whole) // 2])
 
 
+def catalog_full(run: Run) -> None:
+    run.await_deferred()
+    run.await_marks(3)
+    run.note_finished()
+    filler = Path(run.fault.settings["catalog"]["uri"], "filler")
+    with filler.open("wb") as file, suppress(OSError):
+        while True:
+            file.write(b"\0" * 4096)
+    time.sleep(10)
+    filler.unlink()
+
+
+def catalog_read_only(run: Run) -> None:
+    run.await_deferred()
+    run.await_marks(3)
+    run.note_finished()
+    folder = run.fault.settings["catalog"]["uri"]
+
+    # Lazily, as open files are on it: a bind mount of itself would not make them read-only.
+    def remount(mode: str) -> bool:
+        command = ["mount", "-o", f"remount,{mode}", folder]
+        return subprocess.run(command, check=False, capture_output=True).returncode == 0
+
+    run.until(lambda: remount("ro"), "the filesystem is read-only", 20)
+    time.sleep(8)
+    run.until(lambda: remount("rw"), "it can be written again", 20)
+
+
+def catalog_slow(run: Run) -> None:
+    run.world.s3_proxy.delay_s = 0.3
+    run.world.s3_proxy.fault = "lag"
+
+
+_S3 = {
+    "AWS_ENDPOINT_URL": "{s3}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}  # fmt: skip
 ALL = [
     Fault("task_killed", "kill -9 of the task's process", task_killed, settings={"node": _SYNC}, short=True),
     Fault("supervisor_killed", "kill -9 of task and supervisor", supervisor_killed, settings={"node": _SYNC}),
@@ -250,12 +290,12 @@ ALL = [
     ),
     Fault(
         "trial_worker_killed", "kill -9 of a trial's worker", nothing,
-        settings={"ending": "killed", "failure": {"max_failures": 1}}, short=True,
+        settings={"ending": "killed", "failure": {"max_failures": 1}},
     ),
     Fault("cut_5s", "network cut for 5 s", cut(5), short=True),
     Fault("cut_90s", "network cut for 90 s", cut(90)),
     Fault("errors_500", "the Jobs API answers 500 for 10 s", cut(10, "500")),
-    Fault("garbage", "the Jobs API answers HTML for 10 s", cut(10, "garbage"), short=True),
+    Fault("garbage", "the Jobs API answers HTML for 10 s", cut(10, "garbage")),
     Fault("submitted_twice", "six more submissions of the same job at once", submitted_twice),
     Fault("token_expired", "the token expires and is renewed in the connection", token_expired),
     Fault("marked_failed", "task marked failed", marked_failed, state="failed", settings={"trials": 60}, short=True),
@@ -295,6 +335,20 @@ ALL = [
     Fault(
         "clock_skew", "the cluster's clock is two hours ahead", nothing,
         settings={"ray_cluster": {"runtime_env": {"env_vars": {"PYTHONPATH": "{skew}"}}}},
+    ),
+    Fault(
+        "catalog_full", "the catalog's disk is full for 10 s", catalog_full, attempts=(1, 2, 3, 4),
+        settings={"catalog": {"uri": "{mount}"}, "retries": 12},
+    ),
+    Fault(
+        "catalog_read_only", "the catalog is read-only for 8 s", catalog_read_only, attempts=(1, 2, 3, 4),
+        settings={"catalog": {"uri": "{mount}"}, "retries": 12},
+    ),
+    Fault(
+        "catalog_slow", "the catalog answers each request 0.3 s late", catalog_slow,
+        settings={
+            "catalog": {"uri": "s3://rn/slow"}, "trials": 6, "ray_cluster": {"runtime_env": {"env_vars": _S3}},
+        },
     ),
     Fault("triggerer_killed", "kill -9 of the triggerer", triggerer_killed, alone=True, short=True,
           settings={"seconds": 5.0}),
