@@ -87,6 +87,8 @@ def read_yaml(path: Path, *, may_be_empty: bool = False) -> dict[Any, Any]:
         raise ConfigError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from None
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise ConfigError(f"{str(path)!r} is not a path ({error})") from None
     try:
         # The loader is a SafeLoader: plain data only.
         value = yaml.load(text, Loader=_Loader)
