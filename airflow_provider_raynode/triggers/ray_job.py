@@ -100,7 +100,9 @@ class RayJobTrigger(BaseTrigger):
         from airflow_provider_raynode.triggers._cluster_watch import ClusterWatch
         from airflow_provider_raynode.triggers._log_follower import LogFollower
 
-        offset = await asyncio.to_thread(self._saved_offset)
+        offset = self.offset
+        with contextlib.suppress(RayNodeError):
+            offset = await asyncio.to_thread(self._saved_offset)
         watch = ClusterWatch.join(self._ref.ray_conn_id, self._ref.address)
         follower = LogFollower(watch.client, self._ref.submission_id, offset, self._line)
         beside = asyncio.create_task(self._beside(follower))

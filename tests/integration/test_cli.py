@@ -55,6 +55,34 @@ def test_the_example_beats_the_baseline(tmp_path: Path) -> None:
     trials = Catalog(str(tmp_path / ".raynode" / "raynode_catalog")).load(ref)
     assert len(trials) == 16
     assert trials["training_iteration"].min() < 40, "the scheduler stopped no trial early"
+    _records(tmp_path)
+
+
+def _records(folder: Path) -> None:
+    """`raynode runs` and `raynode show` on what the example has left."""
+    listed = raynode("runs", cwd=folder)
+    assert re.search(r"hyperparameter_tuning +manual__\S+ +ray_hyperparameter_tuning +1 +succeeded +16 ", listed.stdout)
+    assert raynode("runs", "hyperparameter_tuning", cwd=folder).stdout == listed.stdout
+    (record,) = json.loads(raynode("runs", "--json", cwd=folder).stdout)
+    assert record["outcome"] == "succeeded"
+    assert record["versions"]["ray"].startswith("2.60")
+    assert len(record["code"]["function_sha256"]) == 64
+    assert {"load", "connect", "search", "collect"} <= record["timings_s"].keys()
+    for name in (
+        record["run_id"],
+        record["submission_id"],
+        f"{record['dag_id']}/{record['run_id']}/{record['node_id']}",
+    ):
+        shown = raynode("show", name, cwd=folder).stdout
+        assert shown.count("TERMINATED") == 16
+        best, *rest = re.findall(r"TERMINATED +\d+ +\d+ +\S+ +(0\.\d+|1) ", shown)
+        assert all(float(best) >= float(other) for other in rest), "the best trial comes first"
+    near = raynode("show", record["submission_id"][:-1] + "7", cwd=folder)
+    assert near.returncode == 2
+    assert f"the nearest: {record['submission_id']}" in near.stderr
+    nobody = raynode("runs", "nobody", cwd=folder)
+    assert nobody.returncode == 2
+    assert "no run of the DAG 'nobody' is recorded in" in nobody.stderr
 
 
 @pytest.mark.ray

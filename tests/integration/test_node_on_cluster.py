@@ -165,3 +165,108 @@ def test_a_cluster_that_is_not_there_fails_fan_out_with_the_address(
     result = run_dag(dag_object)
     assert result.states["search.fan_out"] == "failed"
     assert "127.0.0.1:9" in capfd.readouterr().out
+
+
+# -- what Airflow does to a deferred task ------------------------------------------------------------------------------
+
+
+def submitted(head: Any, root: Path, seconds: float) -> tuple[Any, Any, dict[str, Any]]:
+    """A job on the cluster, the execution task that waits for it, and the task's context."""
+    from types import SimpleNamespace
+
+    from staged import stage
+
+    from airflow_provider_raynode import RayTuneOperator
+    from airflow_provider_raynode.operators._attempt import launcher_for_spec
+
+    def slow(x: int, seconds: float) -> dict[str, float]:
+        import time
+
+        time.sleep(seconds)
+        print("the trial has ended")
+        return {"score": x}
+
+    job, spec, _ = stage(root, slow, {"search_space": {"x": 1}}, op_kwargs={"seconds": seconds})
+    update = {"launcher": "jobs_api", "address": head.address, "submission_id": spec.submission_id}
+    job = job.model_copy(update=update)
+    with launcher_for_spec(job, spec) as launcher:
+        launcher.ensure(job)
+    operator = RayTuneOperator(task_id="tune", job=job.model_dump(mode="json"), poll_interval_s=0.3)
+    context: dict[str, Any] = {"ti": SimpleNamespace(try_number=1)}
+    return operator, job, context
+
+
+def test_a_deferral_that_is_over_stops_the_job(ray_head: Any, ray_connection: Any, tmp_path: Path) -> None:
+    from airflow.sdk.exceptions import TaskDeferralTimeout
+
+    operator, job, context = submitted(ray_head, tmp_path, 120)
+    with pytest.raises(TaskDeferralTimeout):
+        operator.resume_execution("__fail__", {"error": "Trigger timeout"}, context)
+    assert jobs(ray_head)[job.submission_id]["status"] in ("STOPPED", "FAILED")
+
+
+def test_a_trigger_that_failed_costs_nothing(
+    ray_head: Any, ray_connection: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator, job, context = submitted(ray_head, tmp_path, 1)
+    returned = operator.resume_execution("__fail__", {"error": "Trigger failure", "traceback": ["boom"]}, context)
+    assert returned == job.model_dump(mode="json")
+    assert jobs(ray_head)[job.submission_id]["status"] == "SUCCEEDED"
+
+
+def test_a_green_job_without_its_result_is_a_failure(ray_head: Any, ray_connection: Any, tmp_path: Path) -> None:
+    from airflow_provider_raynode.exceptions import SpecError
+
+    operator, job, context = submitted(ray_head, tmp_path, 0)
+    event = {"job": job.model_dump(mode="json"), "state": "SUCCEEDED", "message": "", "offset": 0}
+    result = Path(job.node_prefix, "attempt_1", "result.json")
+    operator.resume_execution("__fail__", {"error": "Trigger failure"}, context)
+    whole = result.read_bytes()
+    for damage in (whole[:-9], whole.replace(b"SUCCEEDED", b"FAILED   "), b"", b"{}"):
+        result.write_bytes(damage)
+        with pytest.raises(SpecError):
+            operator.execute_complete(context, event)
+    result.unlink()
+    with pytest.raises(SpecError, match="left no result"):
+        operator.execute_complete(context, event)
+    result.write_bytes(whole)
+    assert operator.execute_complete(context, event) == event["job"]
+
+
+def test_what_the_trigger_saw_is_what_the_task_says(ray_head: Any, ray_connection: Any, tmp_path: Path) -> None:
+    from airflow_provider_raynode.exceptions import NodeFailedError
+
+    operator, job, context = submitted(ray_head, tmp_path, 0)
+    known = {"job": job.model_dump(mode="json"), "message": "why", "offset": 0}
+    for state, words in (
+        ("FAILED", "ended from outside, not by an error of the function"),
+        ("UNKNOWN", "does not know job"),
+        ("UNREACHABLE", "may still run: a retry attaches"),
+        ("STARTUP_TIMEOUT", "still PENDING after startup_timeout_s"),
+    ):
+        with pytest.raises(NodeFailedError, match=words):
+            operator.execute_complete(context, {**known, "state": state})
+
+
+def test_parameters_come_from_a_file(run_dag: Callable[..., Any], ray_connection: Any, tmp_path: Path) -> None:
+    (tmp_path / "parameters.yaml").write_text("rate: 0.5\ndepth: 3\nx: 99\nothers: [1, 2]\n")
+
+    def train(x: int, rate: float, depth: int, width: int = 7) -> dict[str, Any]:
+        others = context().parameters["others"]
+        return {"score": x, "seen": [rate, depth, width, others], "x": x}
+
+    with DAG("with_parameters", schedule=None) as dag_object:
+        ray_node(
+            "search",
+            python_callable=train,
+            ray_config=CONFIG,
+            op_kwargs={"depth": 4},
+            parameters_file=str(tmp_path / "parameters.yaml"),
+        )
+    result = run_dag(dag_object)
+    assert result.state == "success"
+    from airflow_provider_raynode.hooks.catalog import catalog_for
+
+    fan_in = result.xcom("search.fan_in")
+    assert catalog_for().load(fan_in["outputs"]["seen"]) == [0.5, 4, 7, [1, 2]], "op_kwargs win, the rest has its place"
+    assert fan_in["best_config"] == {"x": 3}, "hyperparameters win"
