@@ -22,6 +22,8 @@ SCHEMA_VERSION = 1
 SECRETS_FILE_VARIABLE = "RAYNODE_SECRETS_FILE"
 # In the attempt's folder: an execution task has attached to the job.
 ATTACHED_FILE = "attached.json"
+# Type of the failure of a job that nobody attached to in time.
+NOT_ATTACHED = "NotAttached"
 # In the attempt's folder: an execution task has returned the attempt's result.
 TAKEN_FILE = "taken.json"
 # In the attempt's folder: Airflow has asked for the job's end; a later task does not attach to it.

@@ -64,9 +64,11 @@ def open_attempt(
         if status is not None and not status.state.ended:
             if not changed and not is_stopping(previous, node):
                 return job_of(previous, hook)
-            if changed:
-                log.warning("%s runs with another %s: it is stopped", previous.submission_id, ", ".join(changed))
             hook.stop_job(previous.submission_id)
+            if changed:
+                what = ", ".join(changed)
+                log.warning("Attempt %d ran, and %s changed since: it is stopped, the search starts anew", last, what)
+                return write_attempt(staged, last + 1, node, hook)
         elif status is None and previous.search_of is None and not _has_begun(previous, node):
             # It never started: nothing of it is worth a number.
             return write_attempt(staged, last, node, hook)

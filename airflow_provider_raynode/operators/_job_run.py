@@ -31,7 +31,16 @@ from airflow_provider_raynode.operators._result import proven_result
 from airflow_provider_raynode.operators._secrets import mask_secrets, parse_secrets
 from airflow_provider_raynode.operators._task_log import read_offset
 from airflow_provider_raynode.record import Outcome, record_of, write_record
-from airflow_provider_raynode.spec import ATTACHED_FILE, STOP_FILE, TAKEN_FILE, JobRef, Limits, NodeProgress, NodeResult
+from airflow_provider_raynode.spec import (
+    ATTACHED_FILE,
+    NOT_ATTACHED,
+    STOP_FILE,
+    TAKEN_FILE,
+    JobRef,
+    Limits,
+    NodeProgress,
+    NodeResult,
+)
 
 # Poll soon after the start, so that a short job ends without a wait, then settle at the configured interval.
 _FIRST_POLL_S = 0.1
@@ -80,7 +89,7 @@ class JobRun:
         returned before (the task had succeeded, and was cleared) by one that starts anew.
         """
         number = last_attempt(self._catalog)
-        if number == 0 or (not retry and number == self.job.attempt):
+        if number == 0 or (not retry and number == self.job.attempt and not self._came_late()):
             return self.job
         hook = _hook(self.job)
         self._spec = spec_of_attempt(self._catalog, number)
@@ -93,6 +102,11 @@ class JobRun:
             self.job, self._spec = next_attempt(self._spec, self._catalog, hook, resume=True)
         return self.job
 
+    def _came_late(self) -> bool:
+        """Whether the job has stopped itself because this task, its watcher, had not come in time."""
+        result = result_of(self._spec, self._catalog)
+        return result is not None and result.failure is not None and result.failure.type == NOT_ATTACHED
+
     def _over(self, hook: RayHook) -> str | None:
         """Return how the chosen attempt has ended without a result, None where there is something to wait for."""
         result = result_of(self._spec, self._catalog)
@@ -102,8 +116,9 @@ class JobRun:
             # Its driver was the child of a task that is gone. One that never began is simply started.
             begun = self._catalog.exists(f"{self.job.attempt_prefix}/progress.json")
             return "was cut off" if begun else None
-        status = hook.get_job(self.job.submission_id)
-        if status is None:
+        with launcher_for_spec(self.job, self._spec, grace_s=self._grace_s) as launcher:
+            status = launcher.status(self.job)
+        if status.message.startswith(_LOST):
             begun = self._catalog.exists(f"{self.job.attempt_prefix}/progress.json")
             return "is lost, the cluster has forgotten it" if begun else None
         if not status.state.ended and is_stopping(self._spec, self._catalog):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import CatalogError
-from airflow_provider_raynode.spec import ATTACHED_FILE, NodeFailure, NodeSpec
+from airflow_provider_raynode.spec import ATTACHED_FILE, NOT_ATTACHED, NodeFailure, NodeSpec
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.runtime.observer import Observer
@@ -66,7 +66,7 @@ class Watch:
             self._attached = self._is_attached()
             if not self._attached and elapsed > limits.attach_timeout_s:
                 return NodeFailure(
-                    type="NotAttached",
+                    type=NOT_ATTACHED,
                     message=f"no execution task attached to the job within {limits.attach_timeout_s:g} s: it stopped "
                     "itself, and goes on from here when one does",
                 )

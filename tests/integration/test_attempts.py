@@ -17,6 +17,7 @@ from airflow_provider_raynode.operators._attempt import changes, mark, open_atte
 from airflow_provider_raynode.operators._code import function_digest
 from airflow_provider_raynode.operators._job_run import JobRun
 from airflow_provider_raynode.spec import (
+    NOT_ATTACHED,
     TAKEN_FILE,
     JobRef,
     NodeFailure,
@@ -46,7 +47,7 @@ class Folder:
         self.node.write_bytes(f"{spec.attempt_prefix}/progress.json", b"{}")
         self.node.write_bytes(f"{spec.experiment_prefix}/{spec.experiment_name}/tuner.pkl", b"x")
 
-    def ended(self, state: Any, attempt: int = 1) -> None:
+    def ended(self, state: Any, attempt: int = 1, kind: str = "E") -> None:
         from datetime import UTC, datetime
 
         spec = spec_of_attempt(self.node, attempt)
@@ -54,7 +55,7 @@ class Folder:
         result = NodeResult(
             submission_id=spec.submission_id, attempt=attempt, spec_sha256="0" * 64, state=state, started=now,
             ended=now, versions=Versions(python="3.11.7", package="0"),
-            failure=NodeFailure(type="E", message="m") if state == "FAILED" else None,
+            failure=NodeFailure(type=kind, message="m") if state == "FAILED" else None,
         )  # fmt: skip
         self.node.write_bytes(f"{spec.attempt_prefix}/result.json", seal(result))
 
@@ -133,6 +134,13 @@ def test_the_first_try_takes_what_fan_out_opened(folder: Folder) -> None:
     assert folder.choose(retry=False) == (1, None)
     folder.ended("FAILED")
     assert folder.choose(retry=False) == (1, None), "a job that has failed by now fails the task, once"
+
+
+def test_a_first_try_that_came_late_goes_on(folder: Folder) -> None:
+    """The job stopped itself because nobody watched it: that costs the task no try."""
+    folder.begun()
+    folder.ended("FAILED", kind=NOT_ATTACHED)
+    assert folder.choose(retry=False) == (2, 1)
 
 
 def test_a_retry_goes_on_after_a_failure(folder: Folder) -> None:
