@@ -239,9 +239,11 @@ def _remove_the_rest(
 ) -> None:
     """Remove the other trials' outputs and, where nobody asked for Ray's logs, Tune's own files and checkpoints."""
     try:
-        for uri in attempt.list(f"{attempt.prefix_uri}/outputs"):
-            if uri.rpartition("/")[2] != best_id:
-                attempt.delete(uri)
+        # Trials that an earlier attempt of this search had finished left their outputs in its folder.
+        for number in range(spec.search_of or spec.attempt, spec.attempt + 1):
+            for uri in attempt.list(f"{spec.node_prefix}/attempt_{number}/outputs"):
+                if uri.rpartition("/")[2] != best_id:
+                    attempt.delete(uri)
         if experiment:
             attempt.delete(spec.experiment_prefix)
     except CatalogError as error:

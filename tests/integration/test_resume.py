@@ -104,6 +104,8 @@ def test_a_killed_driver_loses_no_finished_trial(tmp_path: Path, folder: Path) -
     assert result.best is not None
     assert result.best.metrics["score"] == 15
     assert node.catalog.load(result.outputs["squares"]) == [15, 225]
+    kept = {path.parent.name for path in Path(node.spec.node_prefix).glob("attempt_*/outputs/*/*")}
+    assert kept == {result.best.trial_id}, "outputs of the other trials, of both attempts, are gone"
     again = {name: count for name, count in marks(folder).items() if count > 1}
     # A trial that ended at the very moment of the kill, which nobody had heard of, may run twice: at most one per CPU.
     assert len(again) <= 1, again
