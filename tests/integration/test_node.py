@@ -76,7 +76,7 @@ def test_a_search_from_end_to_end(embedded: None, run_dag: Callable[..., Any], c
             history = catalog.load(tuned["outputs"]["report"])
             trials = catalog.load(tuned["trials"])
             record = catalog.load(tuned["run_record"])
-            return [model.weight, history["params"], sorted(trials["config/x"]), record["state"]]
+            return [model.weight, history["params"], sorted(trials["config/x"]), record["outcome"]]
 
         node = ray_node(
             "search",
@@ -97,7 +97,7 @@ def test_a_search_from_end_to_end(embedded: None, run_dag: Callable[..., Any], c
     assert tuned["best_metrics"]["nan"] is None
     assert set(tuned["outputs"]) == {"model", "report"}
     assert set(tuned["outputs"]["model"]) == {"uri", "kind", "sha256", "size", "created"}
-    assert result.xcom("use") == [3, {"who": "you"}, [1, 2, 3], "SUCCEEDED"]
+    assert result.xcom("use") == [3, {"who": "you"}, [1, 2, 3], "succeeded"]
     folder = catalog_root / "end_to_end" / result.run_id / "search" / "-1"
     assert {"spec.json", "result.json", "progress.json", "run.json"} <= {
         path.name for path in (folder / "attempt_1").iterdir()
