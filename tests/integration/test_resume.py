@@ -139,10 +139,8 @@ def test_unfinished_trials_go_on_from_their_checkpoints(tmp_path: Path, folder: 
     assert sum(counts.values()) <= 24 + 4
 
 
-@pytest.mark.parametrize(
-    ("on_resume", "calls", "errored"), [("restart", 2, 0), ("resume", 2, 0), ("keep", 1, 1)], ids=str
-)
-def test_failed_trials_do_as_configured(tmp_path: Path, folder: Path, on_resume: str, calls: int, errored: int) -> None:
+@pytest.mark.parametrize("on_resume", ["restart", "keep"])
+def test_failed_trials_do_as_configured(tmp_path: Path, folder: Path, on_resume: str) -> None:
     (tmp_path / "broken").touch()
 
     def train(x: int, folder: str, root: str) -> dict[str, Any]:
@@ -156,23 +154,20 @@ def test_failed_trials_do_as_configured(tmp_path: Path, folder: Path, on_resume:
 
     search = {
         "search_space": {"x": {"type": "grid_search", "values": [1, 2]}},
-        "failure": {"on_resume": on_resume, "min_successful": 2 if errored == 0 else 1},
+        "failure": {"on_resume": on_resume, "min_successful": 2},
     }
     node = Node(tmp_path, train, search, op_kwargs={"folder": str(folder), "root": str(tmp_path)})
     node.run()
-    if errored == 0:
-        failure = node.result.failure
-        assert failure is not None
-        assert failure.type == "TooFewSuccessful"
-        assert "1 of 2 trials" in failure.message
-        assert "the disk is full" in failure.message
-    else:
-        return  # a node that succeeded is never resumed; what `keep` does is shown below
+    failure = node.result.failure
+    assert failure is not None
+    assert failure.type == "TooFewSuccessful"
+    assert "1 of 2 trials" in failure.message
+    assert "the disk is full" in failure.message
     (tmp_path / "broken").unlink()
     node.next_attempt()
     node.run()
-    assert node.result.state == "SUCCEEDED"
-    assert marks(folder) == {"1": calls, "2": 1}
+    assert node.result.state == ("SUCCEEDED" if on_resume == "restart" else "FAILED")
+    assert marks(folder) == {"1": 2 if on_resume == "restart" else 1, "2": 1}
 
 
 def test_a_resumed_search_keeps_its_algorithm_and_its_scores(tmp_path: Path, folder: Path) -> None:
@@ -194,9 +189,8 @@ def test_a_resumed_search_keeps_its_algorithm_and_its_scores(tmp_path: Path, fol
         "max_concurrent_trials": 2,
     }
     node = Node(tmp_path, train, search, op_kwargs={"folder": str(folder)})
-    for kill_at in (4, 8):
-        node.run(until=lambda kill_at=kill_at: marks(folder)["t"] >= kill_at)  # type: ignore[misc]
-        node.next_attempt()
+    node.run(until=lambda: marks(folder)["t"] >= 5)
+    node.next_attempt()
     node.run()
     result = node.result
     assert result.state == "SUCCEEDED"
@@ -204,7 +198,7 @@ def test_a_resumed_search_keeps_its_algorithm_and_its_scores(tmp_path: Path, fol
     table = node.catalog.load(result.trials)
     assert result.best is not None
     assert result.best.metrics["score"] == table["score"].max()
-    assert marks(folder)["t"] <= 14 + 2 * 3
+    assert marks(folder)["t"] <= 14 + 3
 
 
 def test_a_search_that_never_began_starts_anew(tmp_path: Path) -> None:
