@@ -152,7 +152,7 @@ class RayJobs:
             if error.status == 404 and "does not exist" in error.text:
                 return None
             raise
-        if not isinstance(details, dict) or details.get("status") not in JobState.__members__:
+        if not isinstance(details, dict) or not JobState.is_one(details.get("status")):
             raise ClusterError(f"{self._http.settings.address} describes job {job_id} in an unknown way")
         return details
 

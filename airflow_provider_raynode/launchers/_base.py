@@ -19,6 +19,11 @@ class JobState(StrEnum):
     FAILED = "FAILED"
     STOPPED = "STOPPED"
 
+    @classmethod
+    def is_one(cls, value: object) -> bool:
+        """Whether a value, of whatever type, is the name of a state."""
+        return isinstance(value, str) and value in cls.__members__
+
     @property
     def ended(self) -> bool:
         """Whether the job will not change its state any more."""

@@ -189,7 +189,7 @@ class AsyncRayClient:
         return ClusterUnreachableError(f"{self.address} does not answer: {reason}")
 
     def _status(self, details: Any) -> JobStatus:
-        if not isinstance(details, dict) or details.get("status") not in JobState.__members__:
+        if not isinstance(details, dict) or not JobState.is_one(details.get("status")):
             raise ClusterError(f"{self.address} describes a job in an unknown way: {details!r:.200}")
         return JobStatus(JobState(details["status"]), str(details.get("message") or ""))
 

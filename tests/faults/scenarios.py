@@ -347,7 +347,7 @@ ALL = [
     Fault(
         "catalog_slow", "the catalog answers each request 0.3 s late", catalog_slow,
         settings={
-            "catalog": {"uri": "s3://rn/slow"}, "trials": 6, "ray_cluster": {"runtime_env": {"env_vars": _S3}},
+            "catalog": {"uri": "s3://raynode/slow"}, "trials": 6, "ray_cluster": {"runtime_env": {"env_vars": _S3}},
         },
     ),
     Fault("triggerer_killed", "kill -9 of the triggerer", triggerer_killed, alone=True, short=True,

@@ -75,6 +75,7 @@ class World:
         self.faults = faults
         self.root = Path(tempfile.mkdtemp(prefix="rn-faults-", dir="/tmp"))
         self.token = secrets.token_hex(16)
+        self._mounted: list[Path] = []
         self._mark = secrets.token_hex(8)
         self._ports = dict(zip(("gcs", "client", "agent", "dashboard"), free_ports(4), strict=True))
         self._head_dir = Path(tempfile.mkdtemp(prefix="rn-", dir="/tmp"))
@@ -82,7 +83,6 @@ class World:
         self.proxies = {fault.name: Proxy(("127.0.0.1", self._ports["dashboard"])) for fault in faults}
         self.airflow = Standalone(self.root / "airflow", free_ports(1)[0], self._env())
         self._write_dags()
-        self._mounted: list[Path] = []
 
     def _env(self) -> dict[str, str]:
         connections = {
@@ -108,7 +108,10 @@ class World:
         self._moto = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
         self._moto.start()
         host, port = self._moto.get_host_and_port()
-        requests.put(f"http://{host}:{port}/rn", timeout=10)
+        import boto3
+
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+        boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys).create_bucket(Bucket="raynode")
         self.s3_proxy = Proxy((host, port))
         return {
             "AWS_ENDPOINT_URL": self.s3_proxy.url,
