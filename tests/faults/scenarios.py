@@ -246,7 +246,7 @@ def catalog_full(run: Run) -> None:
     run.await_marks(3)
     run.note_finished()
     filler = Path(run.fault.settings["catalog"]["uri"], "filler")
-    with filler.open("wb") as file, suppress(OSError):
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
         while True:
             file.write(b"\0" * 4096)
     time.sleep(10)

@@ -1,4 +1,7 @@
-"""The fuzz tests find the same examples each time, so that a red run is the change's; RAYNODE_FUZZ=random looks anew."""
+"""The fuzz tests find the same examples each time, so that a red run is the change's own.
+
+RAYNODE_FUZZ=random looks anew.
+"""
 
 from __future__ import annotations
 
