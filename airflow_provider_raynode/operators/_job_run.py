@@ -27,10 +27,10 @@ from airflow_provider_raynode.operators._attempt import (
     spec_of_attempt,
 )
 from airflow_provider_raynode.operators._delivery import delete_secrets, deliver_secrets
+from airflow_provider_raynode.operators._record import LOST, is_recorded, record_end
 from airflow_provider_raynode.operators._result import proven_result
 from airflow_provider_raynode.operators._secrets import mask_secrets, parse_secrets
 from airflow_provider_raynode.operators._task_log import read_offset
-from airflow_provider_raynode.record import Outcome, record_of, write_record
 from airflow_provider_raynode.spec import (
     ATTACHED_FILE,
     NOT_ATTACHED,
@@ -48,8 +48,6 @@ _FIRST_POLL_S = 0.1
 _LOCAL_POLL_S = 0.5
 # Longest wait in seconds for a job that is stopped; Ray kills it 8 s after it was asked to stop.
 _STOP_S = 12.0
-# How the message of a job begins that its cluster has forgotten.
-_LOST = "lost"
 
 
 class JobRun:
@@ -99,6 +97,10 @@ class JobRun:
             self.job, self._spec = next_attempt(self._spec, self._catalog, hook, resume=False)
         elif (reason := self._over(hook)) is not None:
             self.log.info("Attempt %d %s; this is attempt %d", number, reason, number + 1)
+            if not is_recorded(self.job, self._catalog):
+                # Whoever should have recorded it was killed.
+                state = JobState.STOPPED if is_stopping(self._spec, self._catalog) else JobState.FAILED
+                self.record(JobStatus(state, reason.removeprefix("is ")))
             self.job, self._spec = next_attempt(self._spec, self._catalog, hook, resume=True)
         return self.job
 
@@ -118,9 +120,9 @@ class JobRun:
             return "was cut off" if begun else None
         with launcher_for_spec(self.job, self._spec, grace_s=self._grace_s) as launcher:
             status = launcher.status(self.job)
-        if status.message.startswith(_LOST):
+        if status.message.startswith(LOST):
             begun = self._catalog.exists(f"{self.job.attempt_prefix}/progress.json")
-            return "is lost, the cluster has forgotten it" if begun else None
+            return f"is {LOST}, the cluster has forgotten it" if begun else None
         if not status.state.ended and is_stopping(self._spec, self._catalog):
             hook.stop_job(self.job.submission_id)
             return "was stopped"
@@ -176,23 +178,16 @@ class JobRun:
         """
         delete_secrets(self._spec, self._catalog)
         if status.state is not JobState.SUCCEEDED:
-            self._record(status)
+            self.record(status)
             raise self._failure(status)
         result = proven_result(self.job, self._catalog)
         mark(self.job, self._catalog, TAKEN_FILE)
         return result
 
-    def _record(self, status: JobStatus) -> None:
+    def record(self, status: JobStatus) -> None:
         """Write the run record of an attempt that did not succeed; that it cannot be written is only told."""
-        result = result_of(self._spec, self._catalog)
-        outcome: Outcome = "failed"
-        if status.state is JobState.STOPPED or (result and result.failure and result.failure.type == "Stopped"):
-            outcome = "stopped"
-        elif status.message.startswith(_LOST):
-            outcome = "lost"
         try:
-            record = record_of(self.job, self._spec, result, self._catalog, outcome=outcome, message=status.message)
-            write_record(record, self._catalog)
+            record_end(self.job, status, self._catalog)
         except RayNodeError as error:
             self.log.warning("The run record cannot be written: %s", error)
 
@@ -291,7 +286,7 @@ class JobRun:
 
 def lost(job: JobRef) -> JobStatus:
     """Return the status of a job that its cluster does not know any more."""
-    return JobStatus(JobState.FAILED, f"{_LOST}: {UnknownJobError(job.submission_id, job.address)}")
+    return JobStatus(JobState.FAILED, f"{LOST}: {UnknownJobError(job.submission_id, job.address)}")
 
 
 def startup_message(job: JobRef, limit_s: float, ray_says: str) -> str:

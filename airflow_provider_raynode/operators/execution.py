@@ -127,7 +127,9 @@ class RayExecutionOperator(BaseOperator):
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
             self.log.error("The task's time is over (execution_timeout)")
-            self._newest(context).stop(_STOP_S)
+            run = self._newest(context)
+            if (status := run.stop(_STOP_S)) is not None:
+                run.record(status)
             raise
         except TaskDeferralError as error:
             self.log.warning("The triggerer has failed (%s): waiting for the job here", error)

@@ -95,6 +95,9 @@ class RayJobTrigger(BaseTrigger):
         async with AsyncRayClient(self._ref.ray_conn_id, self._ref.address) as client:
             status = await client.stop_job(self._ref.submission_id, _STOP_S)
         self.log.info("The job %s is %s", self._ref.submission_id, status.state if status else "unknown to the cluster")
+        if status is not None:
+            with contextlib.suppress(RayNodeError):
+                await asyncio.to_thread(self._record, status)
 
     async def _event(self) -> dict[str, Any]:
         from airflow_provider_raynode.triggers._cluster_watch import ClusterWatch
@@ -197,6 +200,11 @@ class RayJobTrigger(BaseTrigger):
 
     def _write(self, name: str, data: bytes) -> None:
         self._catalog().write_bytes(f"{self._ref.attempt_prefix}/{name}", data)
+
+    def _record(self, status: JobStatus) -> None:
+        from airflow_provider_raynode.operators._record import record_end
+
+        record_end(self._ref, status, self._catalog())
 
     def _catalog(self) -> Catalog:
         from airflow_provider_raynode.hooks.catalog import catalog_for

@@ -368,12 +368,31 @@ class Run:
             result = self.result()
             if result["best_config"] != {"x": trials - 1}:
                 problems.append(f"the best is {result['best_config']}")
+        if unrecorded := self.unrecorded():
+            problems.append(f"no run record of attempts {unrecorded}")
         with suppress(AssertionError):
             self.until(lambda: not self.drivers(), "no driver is left", 15)
         row.orphans = len(self.drivers()) + sum(job["status"] in ("RUNNING", "PENDING") for job in self.jobs())
         if row.orphans:
             problems.append(f"{row.orphans} orphans")
         row.problem = "; ".join(problems)
+
+    def unrecorded(self) -> list[int]:
+        """The attempts that an execution task saw and that have no run record, a moment after the end."""
+        node = self.node()
+
+        def missing() -> list[int]:
+            numbers = range(1, self.attempts() + 1)
+            folders = {number: f"{node.prefix_uri}/attempt_{number}" for number in numbers}
+            return [
+                number
+                for number, folder in folders.items()
+                if node.exists(f"{folder}/attached.json") and not node.exists(f"{folder}/run.json")
+            ]
+
+        with suppress(AssertionError):
+            self.until(lambda: not missing(), "every attempt is recorded", 15)
+        return missing()
 
     def result(self) -> dict[str, Any]:
         """What fan-in pushed."""

@@ -16,6 +16,7 @@ from airflow_provider_raynode.hooks.ray import RayHook
 from airflow_provider_raynode.operators._attempt import changes, mark, open_attempt, spec_of_attempt
 from airflow_provider_raynode.operators._code import function_digest
 from airflow_provider_raynode.operators._job_run import JobRun
+from airflow_provider_raynode.record import read_record
 from airflow_provider_raynode.spec import (
     NOT_ATTACHED,
     TAKEN_FILE,
@@ -152,6 +153,8 @@ def test_a_retry_goes_on_after_a_failure(folder: Folder) -> None:
 def test_a_retry_goes_on_after_a_driver_that_left_nothing(folder: Folder) -> None:
     folder.begun()
     assert folder.choose(retry=True) == (2, 1)
+    record = read_record(f"{folder.job.attempt_prefix}/run.json", folder.node)
+    assert (record.outcome, record.attempt) == ("failed", 1), "recorded by who came after"
 
 
 def test_a_retry_starts_what_never_began(folder: Folder) -> None:
