@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,16 @@ class RaySettings:
     def verify(self) -> bool | str:
         """What `requests` calls verify: the CA file, or whether to verify at all."""
         return self.ca_file if self.verify_tls and self.ca_file else self.verify_tls
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """Return how TLS is verified, for clients that take a context; None for plain HTTP. It reads the CA files."""
+        if not self.address.startswith("https://"):
+            return None
+        context = ssl.create_default_context(cafile=self.ca_file)
+        if not self.verify_tls:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        return context
 
 
 def settings_of(connection: Connection | None, conn_id: str, address: str | None) -> RaySettings:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 import threading
 
 from websockets.exceptions import WebSocketException
@@ -110,23 +109,13 @@ class LogTail:
         return connect(
             f"ws{settings.address.removeprefix('http')}/api/jobs/{self.submission_id}/logs/tail",
             additional_headers=headers,
-            ssl=_tls(settings),
+            ssl=settings.tls_context(),
             compression=None,
             ping_interval=None,
             open_timeout=_OPEN_TIMEOUT_S,
             close_timeout=0.2,
             max_size=None,
         )
-
-
-def _tls(settings: RaySettings) -> ssl.SSLContext | None:
-    if not settings.address.startswith("https://"):
-        return None
-    context = ssl.create_default_context(cafile=settings.ca_file)
-    if not settings.verify_tls:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _keep_alive(connection: socket.socket) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import ssl
 import time
 from typing import Any, Self
 
@@ -145,7 +144,7 @@ class AsyncRayClient:
                 headers = {"User-Agent": f"airflow-provider-raynode/{__version__}", **settings.headers}
                 if settings.token is not None:
                     headers["Authorization"] = f"Bearer {settings.token}"
-                context = await asyncio.to_thread(_tls, settings)
+                context = await asyncio.to_thread(settings.tls_context) or True
                 connector = aiohttp.TCPConnector(ssl=context, limit=0)
                 self._session = aiohttp.ClientSession(
                     headers=headers, connector=connector, timeout=_TIMEOUT, trust_env=True
@@ -192,13 +191,3 @@ class AsyncRayClient:
         if not isinstance(details, dict) or not JobState.is_one(details.get("status")):
             raise ClusterError(f"{self.address} describes a job in an unknown way: {details!r:.200}")
         return JobStatus(JobState(details["status"]), str(details.get("message") or ""))
-
-
-def _tls(settings: RaySettings) -> ssl.SSLContext | bool:
-    if not settings.address.startswith("https://"):
-        return True
-    context = ssl.create_default_context(cafile=settings.ca_file)
-    if not settings.verify_tls:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
