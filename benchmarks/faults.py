@@ -36,12 +36,23 @@ def main() -> int:
 def show(rows: list[Row]) -> None:
     """Print the table."""
     table = Table(title="What comes of each fault")
-    for name in ("fault", "ends as", "attempts", "jobs", "finished trials lost", "orphans", "seconds", "verdict"):
+    for name in (
+        "fault",
+        "ends as",
+        "attempts",
+        "jobs",
+        "finished trials lost",
+        "orphans",
+        "stopped after, s",
+        "seconds",
+        "verdict",
+    ):
         table.add_column(name, justify="left" if name in ("fault", "ends as", "verdict") else "right")
     for row in rows:
         verdict = "right" if row.right else f"WRONG: {row.problem}"
         table.add_row(
             row.fault.what, row.state, str(row.attempts), str(row.jobs), str(row.lost), str(row.orphans),
+            "" if row.stopped_after_s is None else f"{row.stopped_after_s:.0f}",
             f"{row.seconds:.0f}", verdict,
         )  # fmt: skip
     Console(width=160).print(table)

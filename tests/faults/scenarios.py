@@ -122,7 +122,7 @@ def stopped_in_between(run: Run) -> None:
     """The run is stopped while its job runs and no task watches it: tune waits for a slot of its pool."""
     run.until(run.jobs, "the job is submitted", 60)
     run.airflow.mark(run.fault.name, run.run_id, "failed")
-    run.await_stopped(40)
+    run.await_stopped(60)
 
 
 def worker_terminated(run: Run) -> None:

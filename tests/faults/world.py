@@ -60,6 +60,7 @@ class Row:
     jobs: int = 0
     lost: int = 0
     orphans: int = 0
+    stopped_after_s: float | None = None
     seconds: float = 0.0
     problem: str = ""
 
@@ -330,13 +331,16 @@ class Run:
                 found.append(each)
         return found
 
-    def await_stopped(self, within_s: float = 15.0) -> None:
-        """Wait until no job and no driver of this run is left, and say so when it takes longer than it may."""
+    def await_stopped(self, within_s: float = 40.0) -> None:
+        """Wait until no job and no driver of this run is left, and note how long that took.
+
+        The bound is wide, the table has the number: how long a busy machine takes is no test.
+        """
         begin = time.monotonic()
         ended = ("STOPPED", "FAILED", "SUCCEEDED")
         self.until(
             lambda: all(job["status"] in ended for job in self.jobs()) and not self.drivers(),
-            f"the job has stopped (it may take {within_s:g} s)",
+            f"the job has stopped (within {within_s:g} s)",
             within_s,
         )
         self.seen["stopped after"] = time.monotonic() - begin
@@ -348,6 +352,7 @@ class Run:
         row.state = self.end()
         settings = self.fault.settings
         trials = settings.get("trials", 14)
+        row.stopped_after_s = self.seen.get("stopped after")
         row.attempts = self.attempts()
         row.jobs = len(self.jobs())
         problems = []
