@@ -46,6 +46,42 @@ def show(args: argparse.Namespace) -> int:
     return show_run(args.run, args.catalog, node=args.node, attempt=args.attempt, whole=args.all)
 
 
+def argo_export(args: argparse.Namespace) -> int:
+    """Translate a DAG to Argo manifests; see `airflow_provider_raynode.argo.export`."""
+    from airflow_provider_raynode.argo.export import command
+
+    return command(
+        args.dag_file,
+        dag_id=args.dag_id,
+        settings=args.settings,
+        output=args.output,
+        kind=args.kind,
+        ray=args.ray,
+        allow=args.allow,
+    )
+
+
+def argo_lint(args: argparse.Namespace) -> int:
+    """Check Argo manifests without a cluster."""
+    from airflow_provider_raynode.argo.lint import command
+
+    return command(args.file, as_json=args.json)
+
+
+def argo_run_task(args: argparse.Namespace) -> int:
+    """Run one task of a DAG in a pod: what the export's containers call."""
+    from airflow_provider_raynode.argo.run_task import run_task_command
+
+    return run_task_command(args)
+
+
+def argo_run_callbacks(args: argparse.Namespace) -> int:
+    """Run the callbacks of a DAG whose workflow has ended: what the export's exit handler calls."""
+    from airflow_provider_raynode.argo.callbacks import run_callbacks_command
+
+    return run_callbacks_command(args)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `raynode`."""
     parser = argparse.ArgumentParser(prog="raynode", description="Ray as one composite node in Airflow")
@@ -63,14 +99,36 @@ def build_parser() -> argparse.ArgumentParser:
     add_show_arguments(command)
     command.set_defaults(function=show)
 
+    _add_argo_commands(commands.add_parser("argo", help="Argo Workflows: export a DAG, check manifests, run a task"))
+
     config = commands.add_parser("config", help="the Ray config file: schema, check")
     actions = config.add_subparsers(dest="action", required=True, metavar="ACTION")
     schema = actions.add_parser("schema", help="print the file's JSON schema")
     schema.set_defaults(function=config_schema)
     check = actions.add_parser("check", help="print the resolved config of FILE, or its errors")
-    check.add_argument("file", metavar="FILE", help="a Ray config file (YAML)")
+    add_config_check_arguments(check)
     check.set_defaults(function=config_check)
     return parser
+
+
+def _add_argo_commands(parser: argparse.ArgumentParser) -> None:
+    from airflow_provider_raynode.argo import arguments
+
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text, add, function in (
+        ("export", "translate a DAG to Argo manifests", arguments.add_export_arguments, argo_export),
+        ("lint", "check Argo manifests without a cluster", arguments.add_lint_arguments, argo_lint),
+        ("run-task", "run one task of a DAG, in a pod", arguments.add_run_task_arguments, argo_run_task),
+        (
+            "run-callbacks",
+            "run a DAG's callbacks, when its workflow has ended",
+            arguments.add_run_callbacks_arguments,
+            argo_run_callbacks,
+        ),
+    ):
+        action = actions.add_parser(name, help=text)
+        add(action)
+        action.set_defaults(function=function)
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -96,6 +154,11 @@ def add_show_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--node", metavar="ID", help="which node, where the run has several")
     parser.add_argument("--attempt", type=int, help="which attempt; default: the last")
     parser.add_argument("--all", action="store_true", help="show every trial, not the best 20")
+
+
+def add_config_check_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `raynode config check`."""
+    parser.add_argument("file", metavar="FILE", help="a Ray config file (YAML)")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,58 +8,24 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from airflow.cli.cli_config import CLICommand
+    from airflow.cli.cli_config import ActionCommand, CLICommand
 
 
 def get_raynode_cli_commands() -> list[CLICommand]:
     """Return the group `raynode`, with the commands of the console script `raynode`."""
-    from airflow.cli.cli_config import ActionCommand, GroupCommand
-    from airflow.cli.cli_config import Arg as untyped_arg  # noqa: N813  a class, called like a function below
+    from airflow.cli.cli_config import GroupCommand
 
-    # Airflow leaves its signature without types.
-    argument: Callable[..., Any] = untyped_arg
+    from airflow_provider_raynode import cli
+    from airflow_provider_raynode.argo import arguments
+
+    argo = (
+        _action("export", "Translate a DAG to Argo manifests", "argo_export", arguments.add_export_arguments),
+        _action("lint", "Check Argo manifests without a cluster", "argo_lint", arguments.add_lint_arguments),
+    )
     config = (
-        ActionCommand(name="schema", help="Print the file's JSON schema", func=_command("config_schema"), args=()),
-        ActionCommand(
-            name="check",
-            help="Print the resolved config of FILE, or its errors",
-            func=_command("config_check"),
-            args=(argument(("file",), metavar="FILE", help="a Ray config file (YAML)"),),
-        ),
-    )
-    run = ActionCommand(
-        name="run",
-        help="Run a DAG here, with no services, and watch it",
-        func=_command("run"),
-        args=(
-            argument(("dag_file",), metavar="DAG_FILE", help="path of the DAG file"),
-            argument(("--dag-id",), help="which DAG, where the file holds several"),
-            argument(("--conf",), help="the run's conf, a JSON object"),
-            argument(("--verbose",), action="store_true", help="show Airflow's whole log in place of the live view"),
-        ),
-    )
-    catalog = argument(("--catalog",), metavar="URI", help="the catalog to look in; default: that of Airflow's config")
-    runs = ActionCommand(
-        name="runs",
-        help="List the recorded runs of the Ray nodes",
-        func=_command("runs"),
-        args=(
-            argument(("dag",), nargs="?", metavar="DAG", help="only the runs of this DAG"),
-            catalog,
-            argument(("--limit",), type=int, default=30, help="show at most so many (30)"),
-            argument(("--json",), action="store_true", help="print the records as JSON"),
-        ),
-    )
-    show = ActionCommand(
-        name="show",
-        help="Print one recorded run, with its trials",
-        func=_command("show"),
-        args=(
-            argument(("run",), metavar="RUN", help="a run id, a submission id, or DAG/RUN/NODE[/MAP_INDEX]"),
-            catalog,
-            argument(("--node",), metavar="ID", help="which node, where the run has several"),
-            argument(("--attempt",), type=int, help="which attempt; default: the last"),
-            argument(("--all",), action="store_true", help="show every trial, not the best 20"),
+        _action("schema", "Print the file's JSON schema", "config_schema", lambda _: None),
+        _action(
+            "check", "Print the resolved config of FILE, or its errors", "config_check", cli.add_config_check_arguments
         ),
     )
     return [
@@ -67,13 +33,37 @@ def get_raynode_cli_commands() -> list[CLICommand]:
             name="raynode",
             help="Ray as one composite node",
             subcommands=(
-                run,
-                runs,
-                show,
+                _action("run", "Run a DAG here, with no services, and watch it", "run", cli.add_run_arguments),
+                _action("runs", "List the recorded runs of the Ray nodes", "runs", cli.add_runs_arguments),
+                _action("show", "Print one recorded run, with its trials", "show", cli.add_show_arguments),
                 GroupCommand(name="config", help="The Ray config file: schema, check", subcommands=config),
+                GroupCommand(name="argo", help="Argo Workflows: export a DAG, check manifests", subcommands=argo),
             ),
         )
     ]
+
+
+class _Recorder(argparse.ArgumentParser):
+    """Takes the arguments that the console script adds to a parser, in the form of Airflow's."""
+
+    def __init__(self) -> None:
+        super().__init__(add_help=False)
+        self.found: list[Any] = []
+
+    def add_argument(self, *flags: Any, **options: Any) -> Any:  # type: ignore[override]
+        from airflow.cli.cli_config import Arg as untyped_arg  # noqa: N813  a class, called like a function below
+
+        # Airflow leaves its signature without types.
+        argument: Callable[..., Any] = untyped_arg
+        self.found.append(argument(flags, **options))
+
+
+def _action(name: str, text: str, function: str, add: Callable[[argparse.ArgumentParser], None]) -> ActionCommand:
+    from airflow.cli.cli_config import ActionCommand
+
+    recorder = _Recorder()
+    add(recorder)
+    return ActionCommand(name=name, help=text, func=_command(function), args=tuple(recorder.found))
 
 
 def _command(name: str) -> Callable[[argparse.Namespace], None]:

@@ -32,3 +32,7 @@ class ClusterError(RayNodeError):
 
 class NodeFailedError(RayNodeError):
     """The Ray job of a node failed; the message is the job's own, with the failing trial's traceback."""
+
+
+class DagFileError(RayNodeError):
+    """The DAG file cannot be loaded, or holds not the DAG that was asked for."""

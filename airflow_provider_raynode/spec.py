@@ -175,11 +175,11 @@ class JobRef(_Contract):
     """What fan-out passes on through XCom: which job, where its spec is, how it runs."""
 
     schema_version: Literal[1] = 1
-    launcher: Literal["jobs_api", "local"]
+    launcher: Literal["jobs_api", "local", "rayjob"]
     submission_id: str = Field(pattern=_ID)
     attempt: int = Field(ge=1)
     ray_conn_id: str | None = None
-    address: str = Field(description="the Jobs API's base URL, or `local`")
+    address: str = Field(description="the Jobs API's base URL, `local` or `rayjob`")
     spec_uri: str
     spec_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     catalog_uri: str

@@ -15,6 +15,7 @@ from airflow_provider_raynode.config._values import (
     Switch,
     Text,
 )
+from airflow_provider_raynode.config.kuberay import KubeRay
 
 _ADDRESS = re.compile(r"(https?|ray)://[^\s/@?#]+(/[^\s?#]*)?|[^\s/:@?#]+:\d+|auto|local")
 _ADDRESSES = "http(s)://host:8265, ray://host:10001, host:port, auto or local"
@@ -108,6 +109,10 @@ class RayCluster(Section):
         description=f"{_ADDRESSES}; left out: the Airflow connection, and without one an embedded Ray on this machine",
     )
     runtime_env: RuntimeEnv | None = Field(default=None, description="what the job's processes need")
+    kuberay: KubeRay | None = Field(
+        default=None,
+        description="a cluster of the node's own on Kubernetes; for `raynode argo export --ray rayjob`, unused in Airflow",
+    )
 
 
 class Resources(Section):

@@ -22,6 +22,7 @@ from airflow_provider_raynode.config.cluster import (
     RuntimeEnvConfig,
 )
 from airflow_provider_raynode.config.domains import DOMAINS
+from airflow_provider_raynode.config.kuberay import KubeRay, RayPods, WorkerGroup
 from airflow_provider_raynode.config.ray_config import RayConfig
 from airflow_provider_raynode.config.schedulers import SCHEDULERS, ResourceAllocation
 from airflow_provider_raynode.config.schema import json_schema
@@ -130,6 +131,9 @@ def _sections(definitions: dict[str, Any]) -> Iterator[str]:
         ("`ray_cluster.runtime_env`", RuntimeEnv, 3),
         ("`ray_cluster.runtime_env.container`", Container, 4),
         ("`ray_cluster.runtime_env.config`", RuntimeEnvConfig, 4),
+        ("`ray_cluster.kuberay`", KubeRay, 3),
+        ("`ray_cluster.kuberay.head`", RayPods, 4),
+        ("`ray_cluster.kuberay.worker_groups`", WorkerGroup, 4),
         ("`ray_tune`", RayTune, 2),
         ("`ray_tune.failure`", Failure, 3),
         ("`ray_tune.checkpoint`", Checkpoint, 3),

@@ -9,6 +9,8 @@ from urllib.parse import SplitResult, urlsplit
 from airflow_provider_raynode.exceptions import ConfigError
 
 LOCAL = "local"
+# Not an address of users: the job is a RayJob that Kubernetes runs, and nothing of Ray is spoken to.
+RAY_JOB = "rayjob"
 DEFAULT_DASHBOARD_PORT = 8265
 # Ray's client server: no HTTP is spoken there, so an address that names it means the cluster, not the port.
 _RAY_CLIENT_PORT = 10001
@@ -29,8 +31,8 @@ def jobs_api_url(address: str, *, dashboard_port: int | None = None, source: str
     :raises ConfigError: it is none of these.
     """
     text = address.strip()
-    if text == LOCAL:
-        return LOCAL
+    if text in (LOCAL, RAY_JOB):
+        return text
     if text == "auto":
         return _of_environment(dashboard_port)
     parts = _split(text if "://" in text else f"//{text}", text, source)

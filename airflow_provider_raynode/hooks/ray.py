@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from airflow_provider_raynode.exceptions import ConfigError, RayNodeError
-from airflow_provider_raynode.hooks._address import LOCAL
+from airflow_provider_raynode.hooks._address import LOCAL, RAY_JOB
 from airflow_provider_raynode.hooks._cluster import ClusterInfo, RayNodeInfo, read_cluster, version_problem
 from airflow_provider_raynode.hooks._http import ClusterRefusedError, ClusterUnreachableError, RayHttp
 from airflow_provider_raynode.hooks._jobs import RayJobs, Submission, UnknownJobError
@@ -77,6 +77,8 @@ class RayHook(BaseHook):
         """
         if self._http is None:
             settings = self.resolve()
+            if settings.address == RAY_JOB:
+                raise ConfigError("the job is a RayJob, which Kubernetes runs: there is no Jobs API to talk to")
             if settings.address == LOCAL:
                 raise ConfigError(
                     f"{settings.source}: the address is local, an embedded Ray that has no Jobs API; give the "

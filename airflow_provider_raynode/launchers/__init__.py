@@ -1,4 +1,4 @@
-"""How a staged spec becomes a running driver: through Ray's Jobs API, or as a child process with an embedded Ray."""
+"""How a staged spec becomes a running driver: through Ray's Jobs API, as a child process, or as a RayJob."""
 
 from __future__ import annotations
 
@@ -33,6 +33,10 @@ def launcher_for(
         from airflow_provider_raynode.launchers.local import LocalLauncher
 
         return LocalLauncher(env_vars)
+    if job.launcher == "rayjob":
+        from airflow_provider_raynode.launchers.ray_job import RayJobLauncher
+
+        return RayJobLauncher()
     from airflow_provider_raynode.hooks.ray import RayHook
     from airflow_provider_raynode.launchers.jobs_api import JobsApiLauncher
 

@@ -59,7 +59,7 @@ def open_attempt(
         return job_of(previous, hook)
     if result is not None and result.state == "SUCCEEDED":
         return write_attempt(staged, last + 1, node, hook)
-    if result is None and hook.resolve().address != "local":
+    if result is None and _launcher_at(hook) == "jobs_api":
         status = hook.get_job(previous.submission_id)
         if status is not None and not status.state.ended:
             if not changed and not is_stopping(previous, node):
@@ -126,8 +126,8 @@ def result_of(spec: NodeSpec, node: Catalog) -> NodeResult | None:
 
 
 def is_known(spec: NodeSpec, hook: RayHook) -> bool:
-    """Whether the cluster knows the job of an attempt, in whatever state; of an embedded one nothing is known."""
-    return hook.resolve().address == "local" or hook.get_job(spec.submission_id) is not None
+    """Whether the cluster knows the job of an attempt, in whatever state; without a Jobs API nothing is known."""
+    return _launcher_at(hook) != "jobs_api" or hook.get_job(spec.submission_id) is not None
 
 
 def is_stopping(spec: NodeSpec, node: Catalog) -> bool:
@@ -208,19 +208,24 @@ def launcher_for_spec(
 
 
 def _job(spec: NodeSpec, sha256: str, hook: RayHook) -> JobRef:
-    settings = hook.resolve()
-    local = settings.address == "local"
+    launcher = _launcher_at(hook)
     return JobRef(
-        launcher="local" if local else "jobs_api",
+        launcher=launcher,
         submission_id=spec.submission_id,
         attempt=spec.attempt,
-        ray_conn_id=None if local else hook.ray_conn_id,
-        address=settings.address,
+        ray_conn_id=hook.ray_conn_id if launcher == "jobs_api" else None,
+        address=hook.resolve().address,
         spec_uri=f"{spec.attempt_prefix}/spec.json",
         spec_sha256=sha256,
         catalog_uri=spec.catalog_uri,
         node_prefix=spec.node_prefix,
     )
+
+
+def _launcher_at(hook: RayHook) -> Literal["jobs_api", "local", "rayjob"]:
+    """Return what runs the jobs at a hook's address."""
+    address = hook.resolve().address
+    return "local" if address == "local" else "rayjob" if address == "rayjob" else "jobs_api"
 
 
 def changes(before: NodeSpec, after: NodeSpec) -> list[str]:

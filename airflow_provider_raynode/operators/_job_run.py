@@ -86,6 +86,9 @@ class JobRun:
         to; what failed, was stopped or is lost is followed by an attempt that goes on with its search; what was
         returned before (the task had succeeded, and was cleared) by one that starts anew.
         """
+        if self.job.launcher == "rayjob":
+            # Whoever starts the RayJob tries it again, under the same attempt.
+            return self.job
         number = last_attempt(self._catalog)
         if number == 0 or (not retry and number == self.job.attempt and not self._came_late()):
             return self.job

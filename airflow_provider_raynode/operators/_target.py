@@ -27,8 +27,12 @@ def check_target(function: Callable[..., Any] | str, config: RayConfig, hook: Ra
     :raises ConfigError: the config asks for what is not there: a searcher's library, a catalog that the cluster sees.
     :raises ClusterError: the cluster cannot be reached, or its Ray or Python does not fit.
     """
-    if hook.resolve().address == "local":
+    address = hook.resolve().address
+    if address == "local":
         return _check_embedded(config)
+    if address == "rayjob":
+        # The cluster is made for the job: there is none to look at yet.
+        return None if config.ray_cluster.kuberay is None else config.ray_cluster.kuberay.ray_version
     info = hook.cluster_info()
     if problem := version_problem(info.ray_version):
         raise ClusterError(f"{hook.resolve().address}: {problem}")

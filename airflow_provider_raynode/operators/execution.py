@@ -87,7 +87,7 @@ class RayExecutionOperator(BaseOperator):
         RayJobLink().push(context, job)
         self._write_down(context, job)
         self._run = run
-        if not self.deferrable or job.launcher == "local":
+        if not self.deferrable or job.launcher != "jobs_api":
             return self._wait_here(run)
         status = run.start()
         self._run = None

@@ -73,6 +73,8 @@ class RayFanOutOperator(BaseOperator):
     template_fields_renderers = {"op_kwargs": "py"}  # noqa: RUF012  Airflow's own type of the attribute
     operator_extra_links = (RayJobLink(),)
     ui_color = "#d9ecff"
+    # Where the job runs, over the config and the connection; the runner of Argo's tasks sets `rayjob`.
+    address: str | None = None
 
     def __init__(
         self,
@@ -152,7 +154,7 @@ class RayFanOutOperator(BaseOperator):
         parameters = load_parameters(self.parameters_file, context["dag"])
         if callable(self.python_callable):
             check_arguments(self.python_callable, config, self.op_kwargs, parameters)
-        hook = RayHook(ray_conn_id=self.ray_conn_id, address=config.cluster_address)
+        hook = RayHook(ray_conn_id=self.ray_conn_id, address=self.address or config.cluster_address)
         settings = hook.resolve()
         catalog = catalog_for(config.catalog.uri or settings.catalog)
         run = self._run_context(context, parameters)
@@ -175,7 +177,7 @@ class RayFanOutOperator(BaseOperator):
             limits=Limits(
                 startup_timeout_s=self.startup_timeout_s,
                 run_timeout_s=self.run_timeout_s,
-                attach_timeout_s=None if settings.address == "local" else self.attach_timeout_s,
+                attach_timeout_s=None if settings.address in ("local", "rayjob") else self.attach_timeout_s,
             ),
         )
         store: Any = context.get("task_state_store")

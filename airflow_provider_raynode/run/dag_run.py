@@ -12,17 +12,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from airflow_provider_raynode.exceptions import RayNodeError
+from airflow_provider_raynode.exceptions import DagFileError
 from airflow_provider_raynode.run.environment import airflow_environment, output_to, prints_to
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
 _LAST_LINES = 30
-
-
-class DagFileError(RayNodeError):
-    """The DAG file cannot be loaded, or holds not the DAG that was asked for."""
 
 
 class _Stops:

@@ -64,19 +64,20 @@ def write_state_often(*, local: bool, trials: Callable[[], int]) -> None:
 def restored_tuner(
     spec: NodeSpec, trainable: Any, space: dict[str, Any], path: str, filesystem: FileSystem
 ) -> tune.Tuner | None:
-    """Return a Tuner that goes on with the search of an earlier attempt, None where that left nothing to go on from.
+    """Return a Tuner that goes on with an earlier search, None where there is none to go on from.
+
+    That is the search of an earlier attempt, or this attempt's own where its driver is run a second time (a RayJob).
 
     Finished trials are not run again, unfinished ones go on from their last checkpoint, failed ones do as
     `ray_tune.failure.on_resume` says.
     """
-    if spec.search_of is None:
-        return None
     folder = f"{path}/{spec.experiment_name}"
     if not _has_state(folder, filesystem):
-        log.info("Attempt %d left no state of its search: it starts anew", spec.search_of)
+        if spec.search_of is not None:
+            log.info("Attempt %d left no state of its search: it starts anew", spec.search_of)
         return None
     on_resume = _on_resume(spec.config)
-    log.info("Going on with the search of attempt %d", spec.search_of)
+    log.info("Going on with the search of attempt %d", spec.search_of or spec.attempt)
     return tune.Tuner.restore(
         folder,
         trainable,

@@ -1,0 +1,238 @@
+"""What a DAG has that Argo cannot do: found all at once, with the reason and the remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.argo.graph import CycleThroughGroupError, build_scopes
+from airflow_provider_raynode.argo.names import mapped_group_ids
+from airflow_provider_raynode.argo.pod_override import pod_override_problem
+from airflow_provider_raynode.argo.schedule import Schedule
+from airflow_provider_raynode.argo.shape import operator_class
+from airflow_provider_raynode.exceptions import RayNodeError
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+# Features that `--allow` may downgrade to a warning, with what is lost then.
+ALLOWABLE = {
+    "asset-outlets": "no asset event is emitted",
+    "backoff-factor": "the factor is rounded to a whole number",
+    "catchup": "runs begin with the export, missed ones are not made up for",
+    "deadline": "no deadline alert is sent",
+    "end-date": "the schedule goes on until the CronWorkflow is suspended",
+    "fail-fast": "the other tasks go on when one has failed",
+    "max-active-tis": "the instances of the task are limited by max_active_tasks alone",
+    "max-consecutive-failed-runs": "the schedule goes on after failed runs",
+    "pool": "the task runs without the pool's limit",
+    "pool-slots": "the task counts as one slot",
+    "retry-policy": "retries wait for retry_delay; that the policy says FAIL counts",
+    "start-date": "the schedule begins with the export",
+}
+_DEFAULT_POOL = "default_pool"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One thing of the DAG that has no counterpart in Argo."""
+
+    feature: str
+    reason: str
+    remedy: str
+    task_id: str = ""
+
+    def __str__(self) -> str:
+        """Return the lines of the report."""
+        where = f"task {self.task_id}" if self.task_id else "DAG"
+        allow = f" Or --allow {self.feature}: {ALLOWABLE[self.feature]}." if self.feature in ALLOWABLE else ""
+        return f"  {where}: {self.feature}: {self.reason}\n      {self.remedy}.{allow}"
+
+
+class RefusedError(RayNodeError):
+    """The DAG has features that cannot be exported; the message lists all of them."""
+
+    def __init__(self, dag_id: str, refusals: Sequence[Refusal]) -> None:
+        self.refusals = tuple(refusals)
+        things = "1 thing" if len(refusals) == 1 else f"{len(refusals)} things"
+        lines = [f"{dag_id} cannot run on Argo as it is, nothing was written. {things} to change:"]
+        super().__init__("\n".join([*lines, *map(str, refusals)]))
+
+
+def check_allowed(allow: Iterable[str]) -> frozenset[str]:
+    """Return the features to allow.
+
+    :raises RayNodeError: one is none, or not safe to allow.
+    """
+    asked = frozenset(allow)
+    if unknown := sorted(asked - set(ALLOWABLE)):
+        raise RayNodeError(f"--allow {unknown[0]}: allowed are: {', '.join(sorted(ALLOWABLE))}")
+    return asked
+
+
+def find_refusals(
+    dag: DAG, schedule: Schedule, *, pools: Iterable[str] = (), now: datetime | None = None
+) -> list[Refusal]:
+    """Return everything of a DAG that Argo cannot do, the DAG's own first, then by task.
+
+    :param pools: the pools whose sizes the settings give.
+    :param now: the time that dates are compared with; default: the clock's.
+    """
+    found = [*_of_dag(dag, schedule, now or datetime.now(UTC)), *_of_params(dag, schedule)]
+    known = {_DEFAULT_POOL, *pools}
+    for task in dag.tasks:
+        found += _of_task(task, known)
+    return found
+
+
+def _of_dag(dag: DAG, schedule: Schedule, now: datetime) -> Iterator[Refusal]:
+    if not dag.tasks:
+        yield Refusal("empty-dag", "the DAG has no tasks", "add a task")
+    if schedule.problem:
+        yield Refusal(schedule.feature, schedule.problem, schedule.remedy)
+    if schedule.crons:
+        yield from _of_dates(dag, now)
+    if dag.deadline:
+        yield Refusal(
+            "deadline", "deadline alerts are sent by Airflow's scheduler", "use dagrun_timeout, which is held"
+        )
+    if dag.fail_fast:
+        yield Refusal("fail-fast", "Argo's failFast lets running tasks end and skips none", "leave fail_fast out")
+    if dag.max_consecutive_failed_dag_runs:
+        yield Refusal(
+            "max-consecutive-failed-runs",
+            f"max_consecutive_failed_dag_runs={dag.max_consecutive_failed_dag_runs} pauses the DAG in Airflow",
+            "leave it out",
+        )
+    try:
+        build_scopes(dag)
+    except CycleThroughGroupError as error:
+        group, between = error.args
+        yield Refusal(
+            "group-cycle",
+            f"it lies between two tasks of the mapped group {group}, which is one node in Argo",
+            "move it into the group, or split the group in two",
+            between,
+        )
+
+
+def _of_dates(dag: DAG, now: datetime) -> Iterator[Refusal]:
+    if dag.catchup:
+        yield Refusal("catchup", "Argo makes no runs for the past", "set catchup=False; submit past runs by hand")
+    if dag.start_date is not None and dag.start_date > now:
+        yield Refusal(
+            "start-date", f"start_date {dag.start_date:%Y-%m-%d %H:%M} is in the future", "apply the export then"
+        )
+    if dag.end_date is not None:
+        yield Refusal("end-date", f"a CronWorkflow has no end_date ({dag.end_date:%Y-%m-%d %H:%M})", "leave it out")
+
+
+def _of_params(dag: DAG, schedule: Schedule) -> Iterator[Refusal]:
+    for name in dag.params:
+        if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii() or name == "logical-date":
+            reason = f"the param {name!r} is not a name for a parameter of Argo"
+            yield Refusal("param-name", reason, "name it with letters, digits, - and _ (logical-date is taken)")
+        elif schedule.kind != "template" and not dag.params.get_param(name).has_value:
+            reason = f"the param {name!r} has no default, and nobody gives it a value in a scheduled run"
+            yield Refusal("param-value", reason, "give it a default")
+
+
+def _of_task(task: Any, pools: set[str]) -> Iterator[Refusal]:
+    names = {each.__name__ for each in operator_class(task).__mro__}
+    for refusal in (
+        *_of_operator(names),
+        *_of_past(task),
+        *_of_limits(task, pools),
+        *_of_retries(task),
+        *_of_pod(task),
+    ):
+        yield Refusal(refusal.feature, refusal.reason, refusal.remedy, task.task_id)
+
+
+def _of_operator(names: set[str]) -> Iterator[Refusal]:
+    if "TriggerDagRunOperator" in names:
+        yield Refusal(
+            "trigger-dagrun",
+            "TriggerDagRunOperator asks Airflow's scheduler for a run",
+            "submit the other DAG's WorkflowTemplate with a task that creates a Workflow",
+        )
+    if names & {"ExternalTaskSensor", "ExternalTaskMarker"}:
+        yield Refusal(
+            "external-task",
+            "it looks at runs of another DAG in Airflow's database",
+            "wait for what the other DAG writes: a file, a table, an object",
+        )
+    if names & {"HITLOperator", "HITLEntryOperator", "HITLBranchOperator", "ApprovalOperator", "HITLTrigger"}:
+        yield Refusal(
+            "human-in-the-loop",
+            "the answer comes through Airflow's UI",
+            "split the DAG there, or keep this part in Airflow",
+        )
+
+
+def _of_past(task: Any) -> Iterator[Refusal]:
+    for name in ("depends_on_past", "wait_for_downstream"):
+        if getattr(task, name, False):
+            yield Refusal(
+                name.replace("_", "-"), f"{name} looks at the DAG's earlier run", f"set {name}=False on the task"
+            )
+
+
+def _of_limits(task: Any, pools: set[str]) -> Iterator[Refusal]:
+    if task.pool not in pools:
+        yield Refusal(
+            "pool",
+            f"the size of the pool {task.pool!r} lies in Airflow's database",
+            f"give it in the settings: pools: {{{task.pool}: 4}}",
+        )
+    if task.pool_slots != 1:
+        yield Refusal(
+            "pool-slots", f"pool_slots={task.pool_slots}: a semaphore's slots are taken singly", "set it to 1"
+        )
+    if task.max_active_tis_per_dagrun is not None:
+        yield Refusal(
+            "max-active-tis",
+            f"max_active_tis_per_dagrun={task.max_active_tis_per_dagrun} has no counterpart within one workflow",
+            "use max_active_tis_per_dag, which becomes a semaphore, or max_active_tasks",
+        )
+
+
+def _of_retries(task: Any) -> Iterator[Refusal]:
+    factor = float(task.retry_exponential_backoff or 0)
+    if factor and not factor.is_integer() and task.retries:
+        yield Refusal(
+            "backoff-factor",
+            f"retry_exponential_backoff={factor:g}: Argo's factor is a whole number",
+            "use a whole one",
+        )
+    if task.retry_policy is not None:
+        yield Refusal("retry-policy", "its delays are decided in Python after each failure", "use retry_delay")
+
+
+def _of_pod(task: Any) -> Iterator[Refusal]:
+    if getattr(task, "run_as_user", None):
+        yield Refusal(
+            "run-as-user",
+            f"run_as_user={task.run_as_user!r} is sudo on an Airflow worker",
+            "use security_context: {runAsUser: …} in the settings",
+        )
+    if task.outlets:
+        yield Refusal("asset-outlets", "no scheduler hears of the assets that it updates", "leave outlets out")
+    if problem := pod_override_problem(task.executor_config):
+        yield Refusal("executor-config", problem, "say it in the settings, under tasks")
+
+
+def ignored(dag: DAG) -> list[str]:
+    """Return what has no counterpart and changes no result: told, not refused."""
+    notes: list[str] = []
+    if any(task.priority_weight != 1 for task in dag.tasks):
+        notes.append("priority_weight has no counterpart between the tasks of one workflow: it is ignored")
+    if any(task.queue not in ("default", None) for task in dag.tasks):
+        notes.append("queue names Airflow's workers: it is ignored; say where pods run with node_selector")
+    if any(getattr(task, "executor", None) for task in dag.tasks):
+        notes.append("executor names Airflow's: it is ignored")
+    if mapped_group_ids(dag) and any(task.email for task in dag.tasks):
+        notes.append("emails are sent by the pods: they need Airflow's [smtp] settings")
+    return notes

@@ -1,0 +1,332 @@
+"""A DAG as Argo manifests: the scopes of `graph`, the pods of `templates`, the schedule, the settings."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.argo.conditions import depends_of, gate_depends, when_of
+from airflow_provider_raynode.argo.graph import Node, Scope, build_scopes
+from airflow_provider_raynode.argo.names import GATE, RAY_JOB_SUFFIX, argo_name, argo_names, workflow_name
+from airflow_provider_raynode.argo.ray_job import OUTPUTS as RAY_JOB_OUTPUTS
+from airflow_provider_raynode.argo.ray_job import cluster_of, fan_out_of, is_execution, resource_template
+from airflow_provider_raynode.argo.schedule import Kind, Schedule
+from airflow_provider_raynode.argo.structure import structure_hash
+from airflow_provider_raynode.argo.templates import OUTPUTS, Templates, semaphore_of
+from airflow_provider_raynode.argo.yaml_writer import Commented
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+    from airflow_provider_raynode.argo.settings import ArgoSettings
+
+_API = "argoproj.io/v1alpha1"
+_KINDS = {"workflow": "Workflow", "template": "WorkflowTemplate", "cron": "CronWorkflow"}
+_ENTRY, _EMPTY, _ON_EXIT = "dag", "empty", "on-exit"
+_RUN_ID = "{{workflow.name}}.{{workflow.uid}}"
+LOGICAL_DATE = "logical-date"
+
+
+def compile_dag(
+    dag: DAG,
+    schedule: Schedule,
+    settings: ArgoSettings,
+    *,
+    kind: Kind,
+    pipeline_file: str,
+    ray_jobs: bool = False,
+) -> list[dict[str, Any]]:
+    """Return the manifests of a DAG: the workflow, and a ConfigMap of its semaphores where it has some.
+
+    :param pipeline_file: path of the DAG file in the pods.
+    :param ray_jobs: whether the job of a Ray node is a RayJob that Argo creates.
+    """
+    return _Compiler(dag, schedule, settings, kind, pipeline_file, ray_jobs).manifests()
+
+
+class _Compiler:
+    def __init__(
+        self, dag: DAG, schedule: Schedule, settings: ArgoSettings, kind: Kind, pipeline_file: str, ray_jobs: bool
+    ) -> None:
+        self._dag = dag
+        self._ray_jobs = ray_jobs
+        self._ray_templates: dict[str, dict[str, Any]] = {}
+        self._schedule = schedule
+        self._settings = settings
+        self._kind = kind
+        self._structure = structure_hash(dag)
+        self._name = settings.name or workflow_name(dag.dag_id, cron=kind == "cron")
+        self._config_map = settings.pools_config_map or f"{self._name}-limits"
+        self._common = [f"--pipeline-file={pipeline_file}", f"--dag-id={dag.dag_id}"]
+        if settings.configuration_file:
+            self._common.append(f"--configuration-file={settings.configuration_file}")
+        self._run = [
+            f"--run-id={_RUN_ID}",
+            "--run-after={{workflow.creationTimestamp.RFC3339}}",
+            f"--logical-date={{{{workflow.parameters.{LOGICAL_DATE}}}}}",
+            "--parameters={{workflow.parameters.json}}",
+            f"--structure={self._structure}",
+        ]
+        if kind == "cron":
+            self._run.insert(2, "--scheduled-time={{workflow.scheduledTime}}")
+        self._scopes = build_scopes(dag)
+        groups = {_group_template(scope) for scope in self._scopes if scope.id is not None}
+        self._templates = Templates(
+            dag,
+            settings,
+            [
+                *self._common,
+                "--step-name={{inputs.parameters.step}}",
+                "--map-variable={{inputs.parameters.map}}",
+                *self._run,
+                f"--outputs={OUTPUTS}",
+            ],
+            self._config_map,
+            taken={_ENTRY, _EMPTY, _ON_EXIT, *groups},
+            ray_jobs=ray_jobs,
+        )
+
+    def manifests(self) -> list[dict[str, Any]]:
+        scopes = [(scope, self._dag_tasks(scope)) for scope in self._scopes]
+        names = self._templates.named()
+        templates: list[Any] = []
+        for scope, tasks in scopes:
+            for task in tasks:
+                body = task.value
+                body["template"] = names[body["template"]][0] if body["template"] in names else body["template"]
+            templates.append(self._scope_template(scope, tasks))
+        templates += [self._pod_template(key, name, body) for key, (name, body) in names.items()]
+        templates += self._ray_templates.values()
+        if any(node.podless for scope in self._scopes for node in scope.nodes) or any(s.gate for s in self._scopes):
+            templates.append(Commented({"name": _EMPTY, "suspend": {"duration": "0"}}, "Nothing to do: no pod."))
+        if self._dag.has_on_success_callback or self._dag.has_on_failure_callback:
+            templates.append(self._on_exit())
+        return [self._workflow(self._spec(templates)), *self._limits()]
+
+    # -- the workflow ----------------------------------------------------------------------------------------------
+
+    def _workflow(self, spec: dict[str, Any]) -> dict[str, Any]:
+        metadata: dict[str, Any] = {"name": self._name}
+        if self._kind == "workflow":
+            metadata = {"generateName": f"{self._name[:57]}-"}
+        metadata |= self._settings.metadata_fields()
+        annotations = {
+            "raynode/dag-id": self._dag.dag_id,
+            "raynode/structure": self._structure,
+            **_description(self._dag),
+            **metadata.get("annotations", {}),
+        }
+        metadata["annotations"] = annotations
+        manifest = {"apiVersion": _API, "kind": _KINDS[self._kind], "metadata": metadata}
+        if self._kind != "cron":
+            return {**manifest, "spec": spec}
+        cron = {
+            "schedules": Commented(list(self._schedule.crons), f"Airflow: {self._dag.timetable.__class__.__name__}")
+        }
+        if self._schedule.timezone and self._schedule.timezone != "UTC":
+            cron["timezone"] = self._schedule.timezone
+        return {**manifest, "spec": {**cron, **self._settings.cron_fields(), "workflowSpec": spec}}
+
+    def _spec(self, templates: list[Any]) -> dict[str, Any]:
+        spec: dict[str, Any] = {"entrypoint": _ENTRY}
+        if self._dag.has_on_success_callback or self._dag.has_on_failure_callback:
+            spec["onExit"] = _ON_EXIT
+        spec["arguments"] = {"parameters": list(self._parameters())}
+        spec["parallelism"] = self._dag.max_active_tasks
+        if self._dag.dagrun_timeout is not None:
+            spec["activeDeadlineSeconds"] = Commented(
+                round(self._dag.dagrun_timeout.total_seconds()), "Airflow: dagrun_timeout"
+            )
+        if self._limits_runs():
+            reference = {"name": self._config_map, "key": "max-active-runs"}
+            spec["synchronization"] = {"semaphores": [{"configMapKeyRef": reference}]}
+        return {**spec, **self._settings.workflow_fields(), "templates": templates}
+
+    def _parameters(self) -> Iterable[Any]:
+        yield Commented(
+            {"name": LOGICAL_DATE, "value": ""},
+            "ISO date of the run, for one of the past; empty: the scheduled time, or that of the submission",
+        )
+        for name in self._dag.params:
+            param = self._dag.params.get_param(name)
+            found: dict[str, Any] = {"name": name}
+            if param.has_value:
+                found["value"] = _json(param.value)
+            if param.schema.get("enum"):
+                found["enum"] = [_json(each) for each in param.schema["enum"]]
+            if param.description and "{{" not in param.description:
+                found["description"] = " ".join(param.description.split())
+            yield found
+
+    def _limits_runs(self) -> bool:
+        from airflow.sdk.configuration import conf
+
+        return bool(self._dag.max_active_runs != conf.getint("core", "max_active_runs_per_dag", fallback=16))
+
+    def _limits(self) -> Iterable[dict[str, Any]]:
+        """Yield the ConfigMap of the semaphores' sizes, where the DAG has limits that Airflow would hold."""
+        pools = {task.pool for task in self._dag.tasks} & set(self._settings.pools)
+        sizes = {argo_name(pool): str(self._settings.pools[pool]) for pool in sorted(pools)}
+        for task in self._dag.tasks:
+            if task.max_active_tis_per_dag is not None:
+                sizes[argo_name(semaphore_of(task))] = str(task.max_active_tis_per_dag)
+        if self._limits_runs():
+            sizes["max-active-runs"] = str(self._dag.max_active_runs)
+        if sizes:
+            metadata: dict[str, Any] = {"name": self._config_map}
+            if self._settings.namespace:
+                metadata["namespace"] = self._settings.namespace
+            yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": sizes}
+
+    # -- templates -------------------------------------------------------------------------------------------------
+
+    def _scope_template(self, scope: Scope, tasks: list[Any]) -> Any:
+        body: dict[str, Any] = {"failFast": False, "tasks": tasks}
+        if scope.id is None:
+            return {"name": _ENTRY, "dag": body}
+        inputs = {"parameters": [{"name": "index"}]}
+        return Commented(
+            {"name": _group_template(scope), "inputs": inputs, "dag": body}, f"One map index of the group {scope.id}."
+        )
+
+    def _pod_template(self, key: str, name: str, body: dict[str, Any]) -> Any:
+        inputs = [{"name": "step"}, {"name": "map", "value": "{}"}]
+        if "--plan" not in body["container"]["args"]:
+            inputs.append({"name": "decide", "value": "controller"})
+        users = self._templates.users(key)
+        shown = ", ".join(users[:4]) + (f", … ({len(users)} tasks)" if len(users) > 4 else "")
+        rest = {field: value for field, value in body.items() if field not in ("outputs", "container")}
+        return Commented(
+            {
+                "name": name,
+                "inputs": {"parameters": inputs},
+                "outputs": body["outputs"],
+                **rest,
+                "container": body["container"],
+            },
+            f"The pod of {shown}.",
+        )
+
+    def _on_exit(self) -> Any:
+        pod = self._settings.pod_for("", ())
+        container = pod.container_fields()
+        program = container.pop("command", None) or ["raynode"]
+        fields = {key: value for key, value in pod.template_fields().items() if key != "retryStrategy"}
+        args = [*self._common, *self._run, "--status={{workflow.status}}"]
+        return Commented(
+            {
+                "name": _ON_EXIT,
+                **fields,
+                "container": {"command": [*program, "argo", "run-callbacks"], "args": args, **container},
+            },
+            "The DAG's on_success_callback and on_failure_callback.",
+        )
+
+    # -- nodes -----------------------------------------------------------------------------------------------------
+
+    def _dag_tasks(self, scope: Scope) -> list[Any]:
+        tasks: list[Any] = []
+        for node in scope.nodes:
+            if self._ray_jobs and node.id in self._dag.task_dict and is_execution(self._dag.task_dict[node.id]):
+                tasks += self._ray_job_tasks(node, scope)
+            else:
+                tasks.append(self._dag_task(node, scope))
+        if scope.gate is not None:
+            body = {"name": GATE, "template": _EMPTY, "depends": gate_depends(scope.gate)}
+            comment = (
+                "The state of the run: omitted, and with it failed, where a task that counts in Airflow has failed."
+            )
+            tasks.append(Commented(body, comment))
+        return tasks
+
+    def _dag_task(self, node: Node, scope: Scope) -> Any:
+        body: dict[str, Any] = {"name": node.name, "template": self._template(node)}
+        if arguments := self._arguments(node, scope):
+            body["arguments"] = {"parameters": [{"name": key, "value": value} for key, value in arguments.items()]}
+        if depends := depends_of(node):
+            body["depends"] = depends
+        if when := when_of(node):
+            body["when"] = when
+        body |= _loop(node)
+        return Commented(body, self._comment(node))
+
+    def _ray_job_tasks(self, node: Node, scope: Scope) -> list[Any]:
+        """Return the RayJob of a Ray node, and the node's execution task, which waits for it."""
+        task = self._dag.task_dict[node.id]
+        source = fan_out_of(task)
+        fan_out = argo_names(self._dag)[source.task_id]
+        name = f"{node.name}{RAY_JOB_SUFFIX}"
+        self._ray_templates[name] = resource_template(name, task, cluster_of(self._dag, source))
+        outputs = f"tasks.{fan_out}.outputs.parameters"
+        job = {
+            "name": name,
+            "template": name,
+            "arguments": {
+                "parameters": [{"name": each, "value": f"{{{{{outputs}.{each}}}}}"} for each in RAY_JOB_OUTPUTS]
+            },
+            "depends": f"{fan_out}.Succeeded",
+            "when": f"{{{{= tasks['{fan_out}'].outputs.parameters.state == 'success' }}}}",
+        }
+        collect = self._dag_task(replace(node, waits=(*node.waits, name)), scope)
+        return [Commented(job, f"{node.id}: the job itself, a RayJob of KubeRay"), collect]
+
+    def _template(self, node: Node) -> str:
+        if node.kind == "group":
+            return f"group-{node.name}"
+        if node.podless:
+            return _EMPTY
+        if node.id not in self._dag.task_dict:
+            return self._templates.of_plan(self._dag.task_group_dict[node.id])
+        return self._templates.of_task(self._dag.task_dict[node.id], plan=node.kind == "plan")
+
+    def _arguments(self, node: Node, scope: Scope) -> dict[str, str]:
+        if node.podless:
+            return {}
+        if node.kind == "group":
+            return {"index": "{{item}}"}
+        arguments = {"step": node.id}
+        if node.expansion is not None:
+            arguments["map"] = '{"map_index": {{item}}}'
+        elif scope.id is not None:
+            arguments["map"] = '{"map_index": {{inputs.parameters.index}}}'
+        if node.decided_in_pod and node.kind != "plan":
+            arguments["decide"] = "pod"
+        return arguments
+
+    def _comment(self, node: Node) -> str:
+        if node.kind == "plan":
+            return f"Counts the map indexes of {node.id}."
+        if node.kind == "group":
+            return f"{node.id}: mapped task group"
+        task = self._dag.task_dict[node.id]
+        rule = "" if node.rule in ("all_success", "plan") else f", {node.rule}"
+        decided = ", decided in its pod" if node.decided_in_pod else ""
+        return f"{node.id}: {task.operator_name}{', mapped' if task.is_mapped else ''}{rule}{decided}"
+
+
+def _loop(node: Node) -> dict[str, Any]:
+    expansion = node.expansion
+    if expansion is None:
+        return {}
+    if expansion.kind == "literal":
+        # Argo takes no empty withItems; an empty withParam skips the node.
+        return {"withItems": list(range(expansion.length))} if expansion.length else {"withParam": "[]"}
+    output = "indexes" if expansion.kind == "plan" else f"indexes-{node.name}"
+    return {"withParam": f"{{{{tasks.{expansion.source}.outputs.parameters.{output}}}}}"}
+
+
+def _group_template(scope: Scope) -> str:
+    return f"group-{scope.name}"
+
+
+def _json(value: Any) -> str:
+    """Return a param's value as JSON in which Argo finds no template tag."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text.replace("{{", "\\u007b\\u007b")
+
+
+def _description(dag: DAG) -> Mapping[str, str]:
+    text = " ".join((dag.description or "").split())
+    return {"workflows.argoproj.io/description": text} if text and "{{" not in text else {}

@@ -1,0 +1,338 @@
+"""A DAG as Argo sees it: scopes of nodes, what each waits for, and who decides whether it runs.
+
+The controller decides wherever Argo's own phases and the `state` outputs say enough; elsewhere the node's own pod does,
+by `states.RunStates`, which costs a pod where the task is then skipped. Pure: nothing of Argo's syntax is in here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from airflow_provider_raynode.argo.expansion import expand_input, mapped_node, source_ids, total_length
+from airflow_provider_raynode.argo.names import PLAN_SUFFIX, argo_names, mapped_group_ids
+from airflow_provider_raynode.argo.shape import is_podless, rule_of, scope_of, skippers
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+# Rules that the controller can hold, from phases and outputs.
+CONTROLLED = frozenset(
+    (
+        "all_success",
+        "all_failed",
+        "one_failed",
+        "one_done",
+        "none_failed",
+        "none_failed_min_one_success",
+        "none_skipped",
+        "all_skipped",
+        "all_done",
+        "all_done_min_one_success",
+    )
+)
+# Among them, those for which an upstream task that surely succeeded makes no difference.
+_NEUTRAL = frozenset(["all_success", "none_failed", "all_done", "none_skipped"])
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """An upstream task whose phase and state the controller looks at."""
+
+    name: str
+    podless: bool
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """Where the map indexes of a node come from."""
+
+    kind: Literal["literal", "direct", "plan"]
+    length: int = 0
+    source: str = ""
+    """Argo name of the node whose pod gives the indexes."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One node of a scope: a task, a mapped task, a mapped task group, or the plan of one of the last two."""
+
+    id: str
+    name: str
+    kind: Literal["task", "group", "plan"]
+    skip_name: str = ""
+    """The name under which a branch lists it."""
+    rule: str = "all_success"
+    upstream: tuple[Upstream, ...] = ()
+    """What the rule is about, where the controller decides."""
+    decided_in_pod: bool = False
+    waits: tuple[str, ...] = ()
+    """Argo names to wait for, whatever becomes of them."""
+    needs: tuple[str, ...] = ()
+    """Argo names that must have succeeded or been skipped."""
+    skipped_by: tuple[str, ...] = ()
+    expansion: Expansion | None = None
+    podless: bool = False
+
+
+@dataclass(frozen=True)
+class Gate:
+    """The end of a scope where its leaves alone would not give Airflow's state of the run."""
+
+    needs: tuple[str, ...]
+    waits: tuple[str, ...]
+
+
+@dataclass
+class Scope:
+    """The nodes of the DAG itself (id None), or of one mapped task group."""
+
+    id: str | None
+    name: str = ""
+    nodes: list[Node] = field(default_factory=list)
+    gate: Gate | None = None
+
+
+class CycleThroughGroupError(Exception):
+    """A task outside a mapped group lies between two tasks of it; `args` are the group's and the task's id."""
+
+
+def build_scopes(dag: DAG) -> list[Scope]:
+    """Return the scopes of a DAG: the DAG's own first, then one for each mapped task group.
+
+    :raises CycleThroughGroupError: see the class.
+    """
+    return _Builder(dag).build()
+
+
+def podless_tasks(dag: DAG) -> frozenset[str]:
+    """Return the ids of the tasks that run without a pod."""
+    nodes = (node for scope in build_scopes(dag) for node in scope.nodes)
+    return frozenset(node.id for node in nodes if node.podless)
+
+
+class _Builder:
+    def __init__(self, dag: DAG) -> None:
+        self._dag = dag
+        self._names = argo_names(dag)
+        self._groups = mapped_group_ids(dag)
+        self._scope_of = {task.task_id: scope_of(task) for task in dag.tasks}
+        self._has_setups = any(task.is_setup for task in dag.tasks)
+        self._podless: set[str] = set()
+
+    def build(self) -> list[Scope]:
+        scopes = {each: Scope(each, self._names[each] if each else "") for each in (None, *self._groups)}
+        placed: set[str] = set()
+        for task in self._dag.topological_sort():
+            group_id = self._scope_of[task.task_id]
+            if group_id is not None and group_id not in placed:
+                placed.add(group_id)
+                scopes[None].nodes += self._group_nodes(group_id)
+            scopes[group_id].nodes += self._task_nodes(task)
+        if self._needs_gates():
+            for scope in scopes.values():
+                scope.gate = self._gate(scope)
+        return list(scopes.values())
+
+    # -- tasks -----------------------------------------------------------------------------------------------------
+
+    def _task_nodes(self, task: Any) -> list[Node]:
+        node = self._decided(task)
+        if node.podless:
+            self._podless.add(task.task_id)
+        if not task.is_mapped:
+            return [node]
+        return self._expanded(task, node)
+
+    def _decided(self, task: Any) -> Node:
+        """Return the node of a task with who decides whether it runs, as if it were not mapped."""
+        task_id, rule = task.task_id, rule_of(task)
+        scope = self._scope_of[task_id]
+        name = self._names[task_id]
+        base: dict[str, Any] = {"id": task_id, "name": name, "kind": "task", "skip_name": name, "rule": rule}
+        base["podless"] = is_podless(task)
+        if rule == "always" or not task.upstream_task_ids:
+            return Node(**base)
+        direct = sorted(task.upstream_task_ids)
+        inside = [each for each in direct if self._scope_of[each] == scope]
+        surely = self._surely_succeeded(scope) if rule in _NEUTRAL else set()
+        plain = [each for each in inside if not self._dag.task_dict[each].is_mapped]
+        if (
+            rule in CONTROLLED
+            and len(plain) == len(inside)
+            and set(direct) - set(inside) <= surely
+            and self._is_free_of_setups(task, rule)
+            and self._skips_are_plain(task, inside)
+        ):
+            upstream = tuple(self._upstream(each) for each in inside)
+            return Node(**base, upstream=upstream, skipped_by=self._skippers(task, scope))
+        waits = {self._names[each] for each in inside} | self._setups_between(task) | self._skipper_names(task)
+        base["podless"] = False
+        return Node(**base, decided_in_pod=True, waits=self._in_scope(scope, direct, waits))
+
+    def _in_scope(self, scope: str | None, direct: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
+        found = set(names)
+        if scope is None:
+            found |= {self._outer_name(each) for each in direct}
+        return tuple(sorted(found))
+
+    def _upstream(self, task_id: str) -> Upstream:
+        return Upstream(self._names[task_id], task_id in self._podless)
+
+    def _skippers(self, task: Any, scope: str | None) -> tuple[str, ...]:
+        found = (each for each in skippers(self._dag, task.task_id) if self._scope_of[each] == scope)
+        return tuple(self._names[each] for each in found)
+
+    def _skipper_names(self, task: Any) -> set[str]:
+        return set(self._skippers(task, self._scope_of[task.task_id]))
+
+    def _skips_are_plain(self, task: Any, inside: list[str]) -> bool:
+        """Whether phases upstream tell all when another task skips this one.
+
+        They do where everything upstream is the skipper itself, or is skipped by it as well: else a failure there
+        would make the task upstream_failed, though Airflow has skipped it.
+        """
+        for each in skippers(self._dag, task.task_id):
+            if self._scope_of[each] != self._scope_of[task.task_id] or self._dag.task_dict[each].is_mapped:
+                return False
+            if not all(other == each or each in skippers(self._dag, other) for other in inside):
+                return False
+        return True
+
+    def _is_free_of_setups(self, task: Any, rule: str) -> bool:
+        """Whether no setup further up bears on the task beyond what its direct upstream shows."""
+        if task.is_teardown:
+            return False
+        return rule == "all_success" or not self._setups_above(task)
+
+    def _setups_above(self, task: Any) -> set[str]:
+        if not self._has_setups:
+            return set()
+        return {each.task_id for each in task.get_upstreams_only_setups()} - task.upstream_task_ids
+
+    def _setups_between(self, task: Any) -> set[str]:
+        """Return the names of what a teardown waits for: all between its setups and itself."""
+        if not task.is_teardown:
+            return set()
+        above = task.get_flat_relative_ids(upstream=True)
+        found: set[str] = set()
+        for each in task.upstream_task_ids:
+            if self._dag.task_dict[each].is_setup:
+                found |= above & self._dag.task_dict[each].get_flat_relative_ids(upstream=False)
+        scope = self._scope_of[task.task_id]
+        return {self._names[each] if self._scope_of[each] == scope else self._outer_name(each) for each in found}
+
+    # -- expansion -------------------------------------------------------------------------------------------------
+
+    def _expanded(self, task: Any, decided: Node) -> list[Node]:
+        sources = source_ids(task)
+        if not sources and not decided.decided_in_pod:
+            length = total_length(expand_input(task), lambda *_: None) or 0
+            return [_replace(decided, expansion=Expansion("literal", length))]
+        direct = len(sources) == 1 and self._is_plain_source(sources[0])
+        if direct and not decided.decided_in_pod and decided.rule == "all_success":
+            return [_replace(decided, expansion=Expansion("direct", source=self._names[sources[0]]))]
+        return self._planned(decided)
+
+    def _is_plain_source(self, task_id: str) -> bool:
+        return not self._dag.task_dict[task_id].is_mapped and self._scope_of[task_id] is None
+
+    def _planned(self, decided: Node) -> list[Node]:
+        plan = f"{decided.name}{PLAN_SUFFIX}"
+        return [
+            _replace(decided, name=plan, kind="plan", podless=False),
+            Node(
+                id=decided.id,
+                name=decided.name,
+                kind=decided.kind,
+                rule="plan",
+                needs=(plan,),
+                expansion=Expansion("plan", source=plan),
+            ),
+        ]
+
+    # -- mapped task groups ----------------------------------------------------------------------------------------
+
+    def _group_nodes(self, group_id: str) -> list[Node]:
+        group = mapped_node(self._dag, group_id)
+        sources = source_ids(group)
+        others = {self._outer_name(each) for each in self._outer_upstream(group_id) - set(sources)}
+        self._check_cycle(group_id)
+        base = Node(id=group_id, name=self._names[group_id], kind="group", waits=tuple(sorted(others)))
+        if not sources:
+            length = total_length(expand_input(group), lambda *_: None) or 0
+            return [_replace(base, expansion=Expansion("literal", length))]
+        if len(sources) == 1 and self._is_plain_source(sources[0]):
+            source = self._names[sources[0]]
+            return [_replace(base, needs=(source,), expansion=Expansion("direct", source=source))]
+        plan, node = self._planned(base)
+        waits = sorted({self._outer_name(each) for each in sources} | others)
+        return [_replace(plan, decided_in_pod=True, waits=tuple(waits)), node]
+
+    def _outer_upstream(self, group_id: str) -> set[str]:
+        """Return the ids of the tasks outside that the group's tasks have upstream."""
+        found: set[str] = set()
+        for task_id, scope in self._scope_of.items():
+            if scope == group_id:
+                task = self._dag.task_dict[task_id]
+                above = set(task.upstream_task_ids) | set(skippers(self._dag, task_id)) | self._setups_above(task)
+                found |= {each for each in above if self._scope_of[each] != group_id}
+        return found
+
+    def _check_cycle(self, group_id: str) -> None:
+        inside = {each for each, scope in self._scope_of.items() if scope == group_id}
+        below: set[str] = set()
+        for each in inside:
+            below |= self._dag.task_dict[each].get_flat_relative_ids(upstream=False)
+        between = (below - inside) & self._all_above(inside)
+        if between:
+            raise CycleThroughGroupError(group_id, min(between))
+
+    def _all_above(self, task_ids: set[str]) -> set[str]:
+        found: set[str] = set()
+        for each in task_ids:
+            found |= self._dag.task_dict[each].get_flat_relative_ids(upstream=True)
+        return found
+
+    def _surely_succeeded(self, scope: str | None) -> set[str]:
+        """Return the tasks outside a mapped group that have succeeded when one of its indexes runs."""
+        return set() if scope is None else set(source_ids(mapped_node(self._dag, scope)))
+
+    def _outer_name(self, task_id: str) -> str:
+        """Return the name of the node that stands for a task in the DAG's own scope."""
+        return self._names[self._scope_of[task_id] or task_id]
+
+    # -- gates -----------------------------------------------------------------------------------------------------
+
+    def _needs_gates(self) -> bool:
+        """Whether Argo's phase of the leaves may differ from Airflow's state of the run."""
+        return any(task.is_teardown or rule_of(task) != "all_success" for task in self._dag.tasks) or any(
+            skippers(self._dag, task.task_id) for task in self._dag.tasks
+        )
+
+    def _gate(self, scope: Scope) -> Gate:
+        inside = [task for task in self._dag.tasks if scope.id is None or self._scope_of[task.task_id] == scope.id]
+        counted = {task.task_id for task in inside} & self._counted_leaves()
+        name = self._names.__getitem__ if scope.id is not None else self._outer_name
+        needs = {name(each) for each in counted}
+        named = {each for node in scope.nodes for each in (*node.waits, *node.needs, *(u.name for u in node.upstream))}
+        waits = {node.name for node in scope.nodes} - named - needs
+        return Gate(needs=tuple(sorted(needs)), waits=tuple(sorted(waits)))
+
+    def _counted_leaves(self) -> set[str]:
+        """Return the tasks whose states make the state of the run, after `DagRun._tis_for_dagrun_state`."""
+
+        def is_counted(task: Any) -> bool:
+            below = (self._dag.task_dict[each] for each in task.downstream_task_ids)
+            if any(not each.is_teardown or each.on_failure_fail_dagrun for each in below):
+                return False
+            return not task.is_teardown or bool(task.on_failure_fail_dagrun)
+
+        found = {task.task_id for task in self._dag.tasks if is_counted(task)}
+        return found or {task.task_id for task in self._dag.tasks if not task.downstream_task_ids}
+
+
+def _replace(node: Node, **changes: Any) -> Node:
+    return dataclasses.replace(node, **changes)

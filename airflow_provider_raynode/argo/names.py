@@ -1,0 +1,93 @@
+"""Argo names from Airflow ids: the same names at export and in the pods."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+# Argo's limits: a task's or template's name, a workflow's (a Kubernetes label), a CronWorkflow's (it gets a suffix).
+LONGEST_NAME = 128
+LONGEST_WORKFLOW = 63
+LONGEST_CRON_WORKFLOW = 52
+# Operators of the language of `depends`, which a task of that name would be taken for.
+RESERVED = frozenset(
+    (
+        *("in", "not", "and", "or", "let", "if", "else", "true", "false", "nil"),
+        *("matches", "contains", "startswith", "endswith"),
+    )
+)
+# Task names of the export's own: the gate before the end, and what plans an expansion.
+GATE = "all-done"
+PLAN_SUFFIX = "-plan"
+RAY_JOB_SUFFIX = "-rayjob"
+_HASH = 6
+
+
+def argo_name(text: str, *, longest: int = LONGEST_NAME) -> str:
+    """Return `text` as one Argo name: letters, digits and `-`, as near to the text as that allows.
+
+    What is cut gets a hash of the whole, so that long names differ where their texts do.
+    """
+    name = re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-") or "task"
+    if not name[0].isalpha() or name.lower() in RESERVED:
+        name = f"t-{name}"
+    if len(name) > longest:
+        name = f"{name[: longest - _HASH - 1].rstrip('-')}-{_digest(text)}"
+    return name
+
+
+def unique_names(ids: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
+    """Return an Argo name for each id; where two would meet (`a_b`, `a.b`), each gets a hash of its id.
+
+    Argo takes `-` and `_` in a name for the same, and tells `A` from `a`.
+
+    :param taken: names that none may have.
+    """
+    longest = LONGEST_NAME - len(PLAN_SUFFIX) - _HASH - 1
+    plain = {each: argo_name(each, longest=longest) for each in ids}
+    count = Counter(plain.values())
+    reserved = set(taken)
+    ours = (PLAN_SUFFIX, RAY_JOB_SUFFIX)
+
+    def clashes(name: str) -> bool:
+        return (
+            count[name] > 1
+            or name in reserved
+            or any(name.endswith(end) and name[: -len(end)] in count for end in ours)
+        )
+
+    return {each: f"{name}-{_digest(each)}" if clashes(name) else name for each, name in plain.items()}
+
+
+@functools.lru_cache(maxsize=8)
+def argo_names(dag: DAG) -> Mapping[str, str]:
+    """Return the Argo task name of each task and of each mapped task group of a DAG, by its Airflow id."""
+    return MappingProxyType(unique_names([*dag.task_ids, *mapped_group_ids(dag)], taken=(GATE,)))
+
+
+def mapped_group_ids(dag: DAG) -> list[str]:
+    """Return the ids of the DAG's mapped task groups, in the order of the file."""
+    found: dict[str, None] = {}
+    for task in dag.tasks:
+        for group in task.iter_mapped_task_groups():
+            if group.group_id is not None:
+                found[group.group_id] = None
+    return list(found)
+
+
+def workflow_name(dag_id: str, *, cron: bool = False) -> str:
+    """Return the name of a DAG's workflow object: lower case, as Kubernetes wants it."""
+    longest = LONGEST_CRON_WORKFLOW if cron else LONGEST_WORKFLOW
+    return argo_name(dag_id.lower(), longest=longest)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:_HASH]

@@ -1,0 +1,177 @@
+"""`--ray rayjob`: the job of a Ray node as a RayJob of KubeRay, which Argo creates between fan-out and execution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.argo.checks import Refusal
+from airflow_provider_raynode.argo.names import argo_name
+from airflow_provider_raynode.argo.shape import operator_class
+from airflow_provider_raynode.argo.yaml_writer import write_yaml
+from airflow_provider_raynode.exceptions import ConfigError
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+    from airflow_provider_raynode.config.kuberay import KubeRay, RayPods, WorkerGroup
+
+SPEC_URI, SPEC_SHA256 = "spec-uri", "spec-sha256"
+# What fan-out gives to the RayJob: outputs of its pod.
+OUTPUTS = (SPEC_URI, SPEC_SHA256)
+# RayJob names end up in labels, with suffixes of KubeRay's.
+_LONGEST = 41
+
+
+def is_execution(task: Any) -> bool:
+    """Whether a task is the execution task of a Ray node."""
+    return any(each.__name__ == "RayExecutionOperator" for each in operator_class(task).__mro__)
+
+
+def is_fan_out(task: Any) -> bool:
+    """Whether a task is the fan-out of a Ray node."""
+    return any(each.__name__ == "RayFanOutOperator" for each in operator_class(task).__mro__)
+
+
+def fan_out_of(task: Any) -> Any:
+    """Return the fan-out whose job an execution task runs, None where its `job` is no XCom of one."""
+    return getattr(getattr(task, "job", None), "operator", None)
+
+
+def ray_job_refusals(dag: DAG) -> Iterator[Refusal]:
+    """Yield what keeps a Ray node from being a RayJob."""
+    for task in dag.tasks:
+        if is_execution(task):
+            yield from _refusals(dag, task)
+
+
+def _refusals(dag: DAG, task: Any) -> Iterator[Refusal]:
+    fan_out = fan_out_of(task)
+    if fan_out is None or task.is_mapped or fan_out.is_mapped:
+        reason = "its fan-out cannot be told from the DAG"
+        yield Refusal("rayjob", reason, "pass job=fan_out.output, unmapped; map the task group around it", task.task_id)
+        return
+    if fan_out.secrets:
+        reason = "secrets=… travels through Ray's Jobs API, which a RayJob does not use"
+        remedy = "give them to the cluster's pods by env_from in ray_cluster.kuberay"
+        yield Refusal("rayjob-secrets", reason, remedy, fan_out.task_id)
+    try:
+        cluster_of(dag, fan_out)
+    except ConfigError as error:
+        yield Refusal("rayjob-config", str(error), "see ray_cluster.kuberay in docs/configuration.md", fan_out.task_id)
+
+
+def cluster_of(dag: DAG, fan_out: Any) -> KubeRay:
+    """Return the cluster that a node's config describes.
+
+    :raises ConfigError: it is known only at run time, it is wrong, or it describes none.
+    """
+    from airflow_provider_raynode.operators._resolve import is_static, load_config
+
+    if not is_static(fan_out.ray_config):
+        raise ConfigError("ray_config is a template or an XCom: --ray rayjob needs it at export")
+    cluster = load_config(fan_out.ray_config, dag).ray_cluster.kuberay
+    if cluster is None:
+        raise ConfigError("ray_config has no section ray_cluster.kuberay: --ray rayjob makes its cluster from it")
+    return cluster
+
+
+def resource_template(name: str, task: Any, cluster: KubeRay) -> dict[str, Any]:
+    """Return the template that creates the RayJob of an execution task and waits for its end."""
+    retry = {"retryStrategy": {"limit": str(task.retries), "retryPolicy": "Always"}} if task.retries else {}
+    return {
+        "name": name,
+        "inputs": {"parameters": [{"name": each} for each in OUTPUTS]},
+        **retry,
+        "resource": {
+            "action": "create",
+            # With the workflow, the RayJob goes as well.
+            "setOwnerReference": True,
+            # Argo takes a comma here as AND …
+            "successCondition": "status.jobStatus == SUCCEEDED, status.jobDeploymentStatus == Complete",
+            # … and here as OR.
+            "failureCondition": (
+                "status.jobDeploymentStatus in (Failed,ValidationFailed), status.jobStatus in (FAILED,STOPPED)"
+            ),
+            "manifest": write_yaml(_manifest(task, cluster)),
+        },
+    }
+
+
+def _manifest(task: Any, cluster: KubeRay) -> dict[str, Any]:
+    entrypoint = (
+        "python -m airflow_provider_raynode.runtime "
+        f"--spec '{{{{inputs.parameters.{SPEC_URI}}}}}' --sha256 {{{{inputs.parameters.{SPEC_SHA256}}}}}"
+    )
+    return {
+        "apiVersion": "ray.io/v1",
+        "kind": "RayJob",
+        "metadata": {"generateName": f"{argo_name(task.task_id.lower(), longest=_LONGEST)}-"},
+        "spec": {
+            "entrypoint": entrypoint,
+            "submissionMode": "K8sJobMode",
+            "shutdownAfterJobFinishes": True,
+            "ttlSecondsAfterFinished": cluster.ttl_seconds_after_finished,
+            "activeDeadlineSeconds": cluster.active_deadline_seconds,
+            "backoffLimit": 0,
+            "rayClusterSpec": _cluster(cluster),
+        },
+    }
+
+
+def _cluster(cluster: KubeRay) -> dict[str, Any]:
+    scaling = any(_bounds(group) != (group.replicas, group.replicas) for group in cluster.worker_groups)
+    return {
+        "rayVersion": cluster.ray_version,
+        **({"enableInTreeAutoscaling": True} if scaling else {}),
+        "headGroupSpec": {
+            "rayStartParams": cluster.head.ray_start_params,
+            "template": _pods(cluster, cluster.head, "ray-head"),
+        },
+        "workerGroupSpecs": [_worker_group(cluster, group) for group in cluster.worker_groups],
+    }
+
+
+def _worker_group(cluster: KubeRay, group: WorkerGroup) -> dict[str, Any]:
+    least, most = _bounds(group)
+    return {
+        "groupName": group.name,
+        "replicas": group.replicas,
+        "minReplicas": least,
+        "maxReplicas": most,
+        "rayStartParams": group.ray_start_params,
+        "template": _pods(cluster, group, "ray-worker"),
+    }
+
+
+def _bounds(group: WorkerGroup) -> tuple[int, int]:
+    least = group.replicas if group.min_replicas is None else group.min_replicas
+    return least, max(group.replicas, 1) if group.max_replicas is None else group.max_replicas
+
+
+def _pods(cluster: KubeRay, pods: RayPods, container_name: str) -> dict[str, Any]:
+    amounts = {"cpu": f"{pods.num_cpus:g}", "memory": str(pods.memory)}
+    if pods.num_gpus:
+        amounts[pods.gpu_resource] = str(pods.num_gpus)
+    container = {
+        "name": container_name,
+        "image": pods.image or cluster.image,
+        "imagePullPolicy": cluster.image_pull_policy,
+        "env": [{"name": name, "value": value} for name, value in cluster.env.items()],
+        "envFrom": cluster.env_from,
+        "resources": {"requests": amounts, "limits": amounts},
+        "volumeMounts": cluster.volume_mounts,
+    }
+    spec = {
+        "serviceAccountName": cluster.service_account,
+        "imagePullSecrets": [{"name": name} for name in cluster.image_pull_secrets],
+        "nodeSelector": pods.node_selector,
+        "tolerations": pods.tolerations,
+        "volumes": cluster.volumes,
+        "containers": [_given(container)],
+    }
+    return {"spec": _given(spec)}
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value not in (None, [], {})}

@@ -1,0 +1,79 @@
+"""What a task is, for the export and for the pods: without a pod, a skipper of others, a scope of its own."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+_CALLBACKS = ("on_execute_callback", "on_success_callback", "on_failure_callback", "on_skipped_callback")
+
+
+def operator_class(task: Any) -> type:
+    """Return the class of a task's operator, mapped or not."""
+    found = task.operator_class if task.is_mapped else type(task)
+    return found if isinstance(found, type) else type(task)
+
+
+def is_podless(task: Any) -> bool:
+    """Whether a task does nothing, so that no pod is worth its start: an EmptyOperator without callbacks or outlets.
+
+    As Airflow's scheduler, which takes it for done without a worker.
+    """
+    return (
+        not task.is_mapped
+        and operator_class(task).__name__ == "EmptyOperator"
+        and not task.outlets
+        and not task.inlets
+        and not any(getattr(task, name, None) for name in _CALLBACKS)
+        and not task.is_setup
+        and not task.is_teardown
+    )
+
+
+def scope_of(task: Any) -> str | None:
+    """Return the id of the mapped task group whose sub-DAG a task lies in, None for the DAG itself."""
+    group = task.get_closest_mapped_task_group()
+    return None if group is None else str(group.group_id)
+
+
+def rule_of(task: Any) -> str:
+    """Return the name of a task's trigger rule."""
+    return str(getattr(task.trigger_rule, "value", task.trigger_rule))
+
+
+def is_skipper(task: Any) -> bool:
+    """Whether a task can skip others: a branch, a short circuit, or another of Airflow's SkipMixin."""
+    return bool(task.inherits_from_skipmixin)
+
+
+def skippers(dag: DAG, task_id: str) -> tuple[str, ...]:
+    """Return the ids of the tasks that may skip this one whatever its trigger rule, in order."""
+    return _skippers(dag).get(task_id, ())
+
+
+def skips_all_below(task: Any) -> bool:
+    """Whether a skipper may skip more than what is directly downstream of it."""
+    names = {each.__name__ for each in operator_class(task).__mro__}
+    if names & {"BranchMixIn", "BaseBranchOperator"}:
+        return False
+    if "ShortCircuitOperator" in names:
+        ignore = task.partial_kwargs if task.is_mapped else vars(task)
+        return bool(ignore.get("ignore_downstream_trigger_rules", True))
+    return True
+
+
+@functools.lru_cache(maxsize=8)
+def _skippers(dag: DAG) -> dict[str, tuple[str, ...]]:
+    found: dict[str, list[str]] = {}
+    for task in dag.tasks:
+        if is_skipper(task):
+            # With a map index, Airflow skips only what is directly downstream (NotPreviouslySkippedDep).
+            whole = skips_all_below(task) and not task.is_mapped and scope_of(task) is None
+            below = task.get_flat_relative_ids(upstream=False) if whole else task.downstream_task_ids
+            for each in below:
+                if not dag.task_dict[each].is_teardown:
+                    found.setdefault(each, []).append(task.task_id)
+    return {task_id: tuple(sorted(names)) for task_id, names in found.items()}

@@ -1,0 +1,171 @@
+"""The state of every task instance of a run, from what the pods recorded and what the trigger rules make of it.
+
+Argo's controller skips and omits tasks by the same rules without a pod, so what has no record can be worked out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.argo.expansion import map_indexes, source_ids
+from airflow_provider_raynode.argo.graph import podless_tasks
+from airflow_provider_raynode.argo.rules import Decision, constrain, decide
+from airflow_provider_raynode.argo.shape import rule_of, skippers
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+    from airflow_provider_raynode.argo.records import RunStore, TaskRecord
+
+
+class RunStates:
+    """The states of a run's task instances; ask only for what is upstream of a task that may run.
+
+    States are kept once they are known: make a new object to look again.
+    """
+
+    def __init__(self, dag: DAG, store: RunStore) -> None:
+        self._dag = dag
+        self._store = store
+        self._records: dict[tuple[str, int], TaskRecord | None] = {}
+        self._states: dict[tuple[str, int], str] = {}
+        self._indexes: dict[str, list[int] | None] = {}
+        self._podless: frozenset[str] | None = None
+
+    def state(self, task_id: str, map_index: int = -1) -> str:
+        """Return the state in which a task instance ended: success, failed, skipped or upstream_failed."""
+        key = (task_id, map_index)
+        if key not in self._states:
+            self._states[key] = self._ended(task_id, map_index)
+        return self._states[key]
+
+    def instances(self, task_id: str) -> dict[int, str]:
+        """Return the states by map index; `{-1: state}` where a task is not mapped, or was never expanded."""
+        task = self._dag.task_dict[task_id]
+        mapped_id = _mapped_id(task)
+        if mapped_id is None:
+            return {-1: self.state(task_id)}
+        decision = self._decide_whole(task, mapped_id)
+        if decision != "run":
+            return {-1: decision}
+        return {index: self.state(task_id, index) for index in self._expanded(mapped_id) or ()}
+
+    def decide(self, task_id: str, map_index: int = -1) -> Decision:
+        """Return what becomes of a task instance whose upstream has ended, by its trigger rule.
+
+        :param map_index: -1 for a mapped task stands for all of its indexes.
+        """
+        task = self._dag.task_dict[task_id]
+        if self._skipped_by_another(task, map_index):
+            return "skipped"
+        rule = rule_of(task)
+        if rule == "always" or not task.upstream_task_ids:
+            return "run"
+        if not task.is_teardown:
+            above = (setup.task_id for setup in task.get_upstreams_only_setups())
+            constrained = constrain(self._relevant(task, map_index, sorted(set(above) - task.upstream_task_ids)))
+            if constrained != "run":
+                return constrained
+        direct = sorted(task.upstream_task_ids)
+        setups = [each for each in direct if self._dag.task_dict[each].is_setup]
+        return decide(rule, self._relevant(task, map_index, direct), setups=self._relevant(task, map_index, setups))
+
+    def decide_expansion(self, mapped_id: str) -> tuple[Decision, list[int]]:
+        """Return whether a mapped task or group runs, and for which map indexes."""
+        task = self._dag.task_dict.get(mapped_id)
+        decision = self._decide_group(mapped_id) if task is None else self.decide(mapped_id)
+        if decision != "run":
+            return decision, []
+        indexes = self._expanded(mapped_id)
+        if indexes is None:
+            # As Airflow does with a mapped task whose inputs were not pushed.
+            return "upstream_failed", []
+        return ("run", indexes) if indexes else ("skipped", [])
+
+    # -- below the surface -----------------------------------------------------------------------------------------
+
+    def _ended(self, task_id: str, map_index: int) -> str:
+        record = self._record(task_id, map_index)
+        if record is not None:
+            # What a killed pod left is final: this is asked once Argo calls the node done.
+            return "failed" if record.state in ("running", "up_for_retry") else record.state
+        decision = self.decide(task_id, map_index)
+        if decision != "run":
+            return decision
+        # No pod of it ever began, though it was to run.
+        if self._podless is None:
+            self._podless = podless_tasks(self._dag)
+        return "success" if task_id in self._podless else "failed"
+
+    def _record(self, task_id: str, map_index: int) -> TaskRecord | None:
+        key = (task_id, map_index)
+        if key not in self._records:
+            self._records[key] = self._store.record(task_id, map_index)
+        return self._records[key]
+
+    def _expanded(self, mapped_id: str) -> list[int] | None:
+        if mapped_id not in self._indexes:
+            self._indexes[mapped_id] = map_indexes(self._dag, mapped_id, self._store)
+        return self._indexes[mapped_id]
+
+    def _decide_whole(self, task: Any, mapped_id: str) -> Decision:
+        """Return what becomes of a mapped task, or of a task in a mapped group, before it is expanded."""
+        decision, _ = self.decide_expansion(mapped_id)
+        if decision == "run" or task.is_mapped:
+            return decision
+        # The group never ran: each of its tasks has what its own rule says.
+        own = self.decide(task.task_id)
+        return decision if own == "run" else own
+
+    def _decide_group(self, group_id: str) -> Decision:
+        group = self._dag.task_group_dict[group_id]
+        states = [state for each in source_ids(group) for state in self.instances(each).values()]
+        if any(self._dag.task_dict[each].is_mapped for each in source_ids(group)):
+            # Those of a mapped source that did not push only make the list shorter.
+            return "run" if "success" in states else decide("all_success", states)
+        return decide("all_success", states)
+
+    def _relevant(self, task: Any, map_index: int, upstream_ids: list[str]) -> list[str]:
+        """Return the states of the upstream task instances that count: in one mapped group those of one index."""
+        own_group = task.get_closest_mapped_task_group()
+        found: list[str] = []
+        for each in upstream_ids:
+            group = self._dag.task_dict[each].get_closest_mapped_task_group()
+            if own_group is not None and group is own_group and map_index >= 0:
+                found.append(self.state(each, map_index))
+            elif own_group is not None and group is own_group:
+                found.append(self._decide_in_unexpanded(each))
+            else:
+                found += self.instances(each).values()
+        return found
+
+    def _decide_in_unexpanded(self, task_id: str) -> str:
+        """Return the state of a task in a mapped group that was not expanded."""
+        decision = self.decide(task_id)
+        return "skipped" if decision == "run" else decision
+
+    def _skipped_by_another(self, task: Any, map_index: int) -> bool:
+        own_group = task.get_closest_mapped_task_group()
+        for each in skippers(self._dag, task.task_id):
+            skipper = self._dag.task_dict[each]
+            same = own_group is not None and skipper.get_closest_mapped_task_group() is own_group
+            indexes = [map_index if same else -1]
+            if skipper.is_mapped:
+                indexes = list(self._expanded(each) or ())
+            for index in indexes:
+                record = self._record(each, index)
+                if record is not None and record.state == "success" and _is_listed(record, task.task_id, map_index):
+                    return True
+        return False
+
+
+def _is_listed(record: TaskRecord, task_id: str, map_index: int) -> bool:
+    return any(name == task_id and index in (-1, map_index) for name, index in record.skipped)
+
+
+def _mapped_id(task: Any) -> str | None:
+    """Return the id of what a task's map indexes come from: itself, or its mapped task group."""
+    if task.is_mapped:
+        return str(task.task_id)
+    group = task.get_closest_mapped_task_group()
+    return None if group is None else str(group.group_id)

@@ -1,0 +1,217 @@
+"""The pod templates of a workflow: one for each kind of pod, shared by the tasks that need the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.argo import ray_job
+from airflow_provider_raynode.argo.expansion import index_outputs
+from airflow_provider_raynode.argo.names import argo_name
+from airflow_provider_raynode.argo.outcome import NO_RETRY_CODES
+from airflow_provider_raynode.argo.pod_override import pod_override
+from airflow_provider_raynode.argo.ray_job import is_execution, is_fan_out
+from airflow_provider_raynode.argo.shape import operator_class
+from airflow_provider_raynode.argo.yaml_writer import Commented
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+    from airflow_provider_raynode.argo.settings import ArgoSettings
+
+OUTPUTS = "/tmp/raynode-outputs"
+# Seconds over a task's execution_timeout after which Argo ends its pod: room for the start and for on_kill.
+_GRACE_S = 300
+_ROLES = {"RayFanOutOperator": "fan-out", "RayTuneOperator": "tune", "RayFanInOperator": "fan-in"}
+_HASH = 6
+
+
+@dataclass
+class Templates:
+    """Collects the pod templates while the nodes are made.
+
+    :param command: arguments of every pod of a task: the DAG, the run.
+    """
+
+    dag: DAG
+    settings: ArgoSettings
+    command: list[str]
+    pools_config_map: str
+    taken: set[str]
+    ray_jobs: bool = False
+    _found: dict[str, _Found] = field(default_factory=dict)
+
+    def of_task(self, task: Any, *, plan: bool = False) -> str:
+        """Return the key of the template for a task's pod, or for the pod that plans its expansion."""
+        return self._keep(task, "plan" if plan else _role(task), self._task_body(task, plan=plan))
+
+    def of_plan(self, group: Any) -> str:
+        """Return the key of the template for the pod that plans a mapped task group."""
+        body = {
+            **self._pod([*self.command, "--plan"], group.group_id, _groups_of(group)),
+            "outputs": _outputs(["indexes"]),
+        }
+        return self._keep(group, "plan", body)
+
+    def named(self) -> dict[str, tuple[str, dict[str, Any]]]:
+        """Return for each key the template's name and body.
+
+        A role's only template has the role's name; one that a single task uses has the task's; others get a hash of
+        what they are, so that a new task renames none.
+        """
+        roles: dict[str, list[str]] = {}
+        for key, found in self._found.items():
+            roles.setdefault(found.role, []).append(key)
+        names: dict[str, str] = {}
+        taken = set(self.taken)
+        for role, keys in roles.items():
+            plain = max(keys, key=lambda key: (len(self._found[key].users), key))
+            for key in sorted(keys, key=lambda key: key != plain):
+                users = self._found[key].users
+                wanted = role if key == plain else argo_name(f"{role}-{users[0]}") if len(users) == 1 else ""
+                if not wanted or wanted in taken:
+                    wanted = f"{role}-{key[:_HASH]}"
+                taken.add(wanted)
+                names[key] = wanted
+        return {key: (names[key], found.body) for key, found in self._found.items()}
+
+    def users(self, key: str) -> list[str]:
+        """Return the ids of the tasks that use a template."""
+        return self._found[key].users
+
+    def _keep(self, node: Any, role: str, body: dict[str, Any]) -> str:
+        text = json.dumps([role, body], sort_keys=True, default=_uncommented)
+        key = hashlib.sha256(text.encode()).hexdigest()
+        found = self._found.setdefault(key, _Found(role, body))
+        found.users.append(node.task_id if hasattr(node, "task_id") else node.group_id)
+        return key
+
+    def _task_body(self, task: Any, *, plan: bool) -> dict[str, Any]:
+        command = [*self.command, "--plan" if plan else "--decide={{inputs.parameters.decide}}"]
+        on_ray_job = self.ray_jobs and (is_fan_out(task) or is_execution(task))
+        if on_ray_job:
+            command.append("--ray=rayjob")
+        # A RayJob is tried again by its own template; the execution task only reads what it left.
+        retry = {} if plan or (on_ray_job and is_execution(task)) else self._retry(task)
+        if retry:
+            command.append("--retries={{retries}}")
+        body = self._pod(command, task.task_id, _groups_of(task))
+        # What the settings say of retries and time limits wins over the DAG.
+        body = {**retry, **({} if plan else self._limits(task)), **body}
+        if not plan:
+            _patch(body, task)
+        extra = ["indexes"] if plan else list(index_outputs(self.dag, task.task_id))
+        body["outputs"] = _outputs(extra, ray_job.OUTPUTS if on_ray_job and is_fan_out(task) else ())
+        return body
+
+    def _pod(self, command: list[str], node_id: str, group_ids: list[str]) -> dict[str, Any]:
+        pod = self.settings.pod_for(node_id, group_ids)
+        fields = pod.template_fields()
+        container = pod.container_fields()
+        program = container.pop("command", None) or ["raynode"]
+        return {**fields, "container": {"command": [*program, "argo", "run-task"], "args": command, **container}}
+
+    def _retry(self, task: Any) -> dict[str, Any]:
+        if not task.retries:
+            return {}
+        strategy: dict[str, Any] = {
+            "limit": str(task.retries),
+            "retryPolicy": "Always",
+            "expression": f"!(lastRetry.exitCode in {list(map(str, NO_RETRY_CODES))})",
+        }
+        delay = _seconds(task.retry_delay)
+        if delay:
+            strategy["backoff"] = {"duration": f"{delay}s"}
+            if factor := round(float(task.retry_exponential_backoff or 0)):
+                # True counts as Airflow's own factor of 2.
+                strategy["backoff"]["factor"] = str(max(factor, 2))
+                if task.max_retry_delay:
+                    strategy["backoff"]["cap"] = f"{_seconds(task.max_retry_delay)}s"
+        return {"retryStrategy": strategy}
+
+    def _limits(self, task: Any) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        if task.execution_timeout is not None and not _waits_elsewhere(task):
+            found["activeDeadlineSeconds"] = _seconds(task.execution_timeout) + _GRACE_S
+        keys = [task.pool] if task.pool in self.settings.pools else []
+        if task.max_active_tis_per_dag is not None:
+            keys.append(semaphore_of(task))
+        if keys:
+            semaphores = [{"configMapKeyRef": {"name": self.pools_config_map, "key": argo_name(key)}} for key in keys]
+            found["synchronization"] = {"semaphores": semaphores}
+        return found
+
+
+@dataclass
+class _Found:
+    role: str
+    body: dict[str, Any]
+    users: list[str] = field(default_factory=list)
+
+
+def semaphore_of(task: Any) -> str:
+    """Return the key of the semaphore that holds a task's max_active_tis_per_dag."""
+    return f"max-active-{task.task_id}"
+
+
+def _role(task: Any) -> str:
+    names = [each.__name__ for each in operator_class(task).__mro__]
+    return next((_ROLES[name] for name in names if name in _ROLES), "task")
+
+
+def _outputs(lists: Iterable[str], texts: Iterable[str] = ()) -> dict[str, Any]:
+    defaults = {"state": "skipped", "skip": ",", **dict.fromkeys(lists, "[]"), **dict.fromkeys(texts, "none")}
+    parameters = [
+        {"name": name, "valueFrom": {"path": f"{OUTPUTS}/{name}", "default": default}}
+        for name, default in defaults.items()
+    ]
+    return {"parameters": parameters}
+
+
+def _patch(body: dict[str, Any], task: Any) -> None:
+    patch, metadata = pod_override(task.executor_config)
+    if patch and "podSpecPatch" in body:
+        # Argo takes one: the settings' is laid over the DAG's, key by key at the top.
+        patch = json.dumps({**json.loads(patch), **_parsed(body["podSpecPatch"])}, sort_keys=True)
+    if patch:
+        body["podSpecPatch"] = patch
+    for key, values in metadata.items():
+        own = body.setdefault("metadata", {})
+        own[key] = {**values, **own.get(key, {})}
+
+
+def _parsed(patch: str) -> dict[str, Any]:
+    import yaml
+
+    return dict(yaml.safe_load(patch))
+
+
+def _waits_elsewhere(task: Any) -> bool:
+    """Whether a task waits by deferring or rescheduling: Airflow's execution_timeout does not count that time."""
+    options = task.partial_kwargs if task.is_mapped else vars(task)
+    return bool(options.get("deferrable")) or options.get("mode") == "reschedule" or "Async" in task.task_type
+
+
+def _groups_of(node: Any) -> list[str]:
+    """Return the ids of the task groups around a task or group, the outermost first."""
+    group = node.task_group if hasattr(node, "task_id") else node
+    found: list[str] = []
+    while group is not None and group.group_id is not None:
+        found.append(group.group_id)
+        group = group.parent_group
+    return found[::-1]
+
+
+def _seconds(value: timedelta | float) -> int:
+    return math.ceil(value.total_seconds() if isinstance(value, timedelta) else value)
+
+
+def _uncommented(value: Any) -> Any:
+    if isinstance(value, Commented):
+        return value.value
+    raise TypeError(f"{type(value).__name__} in a template")
