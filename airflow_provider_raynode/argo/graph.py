@@ -7,8 +7,9 @@ by `states.RunStates`, which costs a pod where the task is then skipped. Pure: n
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_raynode.argo.expansion import expand_input, mapped_node, source_ids, total_length
@@ -125,7 +126,7 @@ class _Builder:
     def build(self) -> list[Scope]:
         scopes = {each: Scope(each, self._names[each] if each else "") for each in (None, *self._groups)}
         placed: set[str] = set()
-        for task in self._dag.topological_sort():
+        for task in self._sorted():
             group_id = self._scope_of[task.task_id]
             if group_id is not None and group_id not in placed:
                 placed.add(group_id)
@@ -135,6 +136,11 @@ class _Builder:
             for scope in scopes.values():
                 scope.gate = self._gate(scope)
         return list(scopes.values())
+
+    def _sorted(self) -> Iterator[Any]:
+        """Yield the tasks, each after its upstream; Airflow's own order takes a task group for one node."""
+        above = {task.task_id: sorted(task.upstream_task_ids) for task in self._dag.tasks}
+        return (self._dag.task_dict[each] for each in TopologicalSorter(above).static_order())
 
     # -- tasks -----------------------------------------------------------------------------------------------------
 

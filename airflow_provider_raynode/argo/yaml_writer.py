@@ -117,8 +117,9 @@ def _scalar(value: Any) -> str:
         return value
     if '"' in value and "'" not in value and value.isprintable():
         return f"'{value}'"
-    # JSON's strings are YAML's double-quoted ones.
-    return json.dumps(value, ensure_ascii=False)
+    # JSON's strings are YAML's double-quoted ones; what cannot be printed YAML wants escaped.
+    quoted = json.dumps(value, ensure_ascii=False)
+    return "".join(each if each.isprintable() else f"\\U{ord(each):08x}" for each in quoted)
 
 
 def _fits_block(text: str) -> bool:

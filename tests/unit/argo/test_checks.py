@@ -1,0 +1,111 @@
+"""What cannot be exported is found all at once, each with its task, reason and remedy."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from airflow.providers.standard.operators.hitl import ApprovalOperator
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.providers.standard.sensors.external_task import ExternalTaskSensor
+from airflow.sdk import DAG, Asset, Param, task
+
+from airflow_provider_raynode.argo.checks import ALLOWABLE, RefusedError, check_allowed, find_refusals
+from airflow_provider_raynode.argo.schedule import schedule_of
+from airflow_provider_raynode.exceptions import RayNodeError
+
+
+def features_of(dag: DAG, **options: Any) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for refusal in find_refusals(dag, schedule_of(dag), **options):
+        found.setdefault(refusal.task_id, set()).add(refusal.feature)
+    return found
+
+
+def operator(**options: Any) -> PythonOperator:
+    return PythonOperator(task_id="t", python_callable=print, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "feature"),
+    [
+        ({"depends_on_past": True}, "depends-on-past"),
+        ({"pool": "gpus"}, "pool"),
+        ({"pool_slots": 2}, "pool-slots"),
+        ({"retries": 1, "retry_exponential_backoff": 1.5}, "backoff-factor"),
+        ({"run_as_user": "somebody"}, "run-as-user"),
+        ({"outlets": [Asset("a")]}, "asset-outlets"),
+        ({"max_active_tis_per_dagrun": 2}, "max-active-tis"),
+        ({"executor_config": {"KubernetesExecutor": {}}}, "executor-config"),
+    ],
+)
+def test_of_a_task(options: dict[str, Any], feature: str) -> None:
+    with DAG("tasks", schedule=None) as dag:
+        operator(**options)
+    assert features_of(dag) == {"t": {feature}}
+
+
+@pytest.mark.parametrize(
+    ("make", "feature"),
+    [
+        (lambda: TriggerDagRunOperator(task_id="t", trigger_dag_id="x"), "trigger-dagrun"),
+        (lambda: ExternalTaskSensor(task_id="t", external_dag_id="x"), "external-task"),
+        (lambda: ApprovalOperator(task_id="t", subject="ok?"), "human-in-the-loop"),
+    ],
+)
+def test_of_an_operator(make: Any, feature: str) -> None:
+    with DAG("operators", schedule=None) as dag:
+        make()
+    assert features_of(dag) == {"t": {feature}}
+
+
+@pytest.mark.parametrize(
+    ("options", "feature"),
+    [
+        ({"schedule": "@daily", "catchup": True, "start_date": datetime(2020, 1, 1, tzinfo=UTC)}, "catchup"),
+        ({"schedule": "@daily", "start_date": datetime(2030, 1, 1, tzinfo=UTC)}, "start-date"),
+        ({"schedule": "@daily", "end_date": datetime(2030, 1, 1, tzinfo=UTC)}, "end-date"),
+        ({"schedule": timedelta(days=1)}, "timetable"),
+        ({"fail_fast": True}, "fail-fast"),
+        ({"max_consecutive_failed_dag_runs": 2}, "max-consecutive-failed-runs"),
+        ({"params": {"a b": 1}}, "param-name"),
+        ({"schedule": "@daily", "params": {"x": Param(type=["null", "string"], default=None)}}, None),
+    ],
+)
+def test_of_the_dag(options: dict[str, Any], feature: str | None) -> None:
+    with DAG("dags", **{"schedule": None, **options}) as dag:
+        operator()
+    found = features_of(dag, now=datetime(2026, 6, 1, tzinfo=UTC))
+    assert found == ({"": {feature}} if feature else {})
+
+
+def test_a_pool_whose_size_is_known_is_no_problem() -> None:
+    with DAG("pools", schedule=None) as dag:
+        operator(pool="gpus")
+    assert features_of(dag, pools=["gpus"]) == {}
+
+
+def test_one_report_names_everything() -> None:
+    with DAG("report", schedule=[Asset("a")]) as dag:
+        operator(depends_on_past=True, pool="gpus")
+
+        @task(run_as_user="x")
+        def other() -> None: ...
+
+        other()
+    refusals = find_refusals(dag, schedule_of(dag))
+    text = str(RefusedError("report", refusals))
+    assert text.startswith("report cannot run on Argo as it is, nothing was written. 4 things to change:")
+    for part in ("DAG: asset-schedule", "task t: depends-on-past", "task t: pool", "task other: run-as-user"):
+        assert part in text
+    assert "Or --allow pool: the task runs without the pool's limit." in text
+    assert "--allow depends-on-past" not in text
+
+
+def test_only_what_is_safe_may_be_allowed() -> None:
+    assert check_allowed(["pool"]) == {"pool"}
+    with pytest.raises(RayNodeError, match="--allow depends-on-past: allowed are: asset-outlets"):
+        check_allowed(["depends-on-past"])
+    assert "depends-on-past" not in ALLOWABLE
