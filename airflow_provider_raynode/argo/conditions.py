@@ -17,16 +17,10 @@ _NO_FAILURE = frozenset(["all_success", "none_failed", "none_failed_min_one_succ
 
 def depends_of(node: Node) -> str:
     """Return a node's `depends`; empty where it waits for nothing."""
+    phases = _SUCCEEDED_OR_SKIPPED if node.rule in _NO_FAILURE else _DONE
     parts = [_any_of(name, _SUCCEEDED_OR_SKIPPED) for name in node.needs]
-    if node.rule in _NO_FAILURE:
-        parts += [_any_of(each.name, _SUCCEEDED_OR_SKIPPED) for each in node.upstream]
-    else:
-        parts += [_any_of(each.name, _DONE) for each in node.upstream]
-    if node.rule == "all_done_min_one_success" and node.upstream:
-        alive = (_phase(each.name, phase) for each in node.upstream for phase in _SUCCEEDED_OR_SKIPPED)
-        parts.append(f"({' || '.join(alive)})")
-    parts += [_any_of(name, _DONE) for name in node.waits]
-    return " && ".join(parts)
+    parts += [_any_of(each.name, phases) for each in node.upstream]
+    return " && ".join(parts + [_any_of(name, _DONE) for name in node.waits])
 
 
 def gate_depends(gate: Gate) -> str:
@@ -44,22 +38,15 @@ def when_of(node: Node) -> str:
 
 
 def _rule(rule: str, upstream: Iterable[Upstream]) -> str:
-    each = list(upstream)
     match rule:
         case "all_success":
-            return _all(map(_is_success, each))  # `depends` leaves only Succeeded and Skipped
+            return _all(map(_is_success, upstream))
         case "none_failed_min_one_success":
-            return _some(map(_is_success, each))
+            return _some(map(_is_success, upstream))
         case "all_failed":
-            return _all(map(_is_failed, each))
+            return _all(map(_is_failed, upstream))
         case "one_failed":
-            return _some(map(_is_failed, each))
-        case "one_done":
-            return _some(f"{_has_succeeded(one)} || {_is_failed_itself(one)}" for one in each)
-        case "none_skipped" | "all_done_min_one_success":
-            return _all(f"!({_is_skipped(one)})" for one in each)
-        case "all_skipped":
-            return _all(f"({_is_skipped(one)})" for one in each)
+            return _some(map(_is_failed, upstream))
     return ""  # none_failed, all_done: nothing upstream skips it
 
 
@@ -68,26 +55,9 @@ def _is_success(one: Upstream) -> str:
     return f"{_status(one.name)} == 'Succeeded'" if one.podless else f"{_output(one.name, 'state')} == 'success'"
 
 
-def _has_succeeded(one: Upstream) -> str:
-    status = f"{_status(one.name)} == 'Succeeded'"
-    return status if one.podless else f"({status} && {_output(one.name, 'state')} == 'success')"
-
-
-def _is_skipped(one: Upstream) -> str:
-    status = f"{_status(one.name)} == 'Skipped'"
-    if one.podless:
-        return status
-    return f"{status} || ({_status(one.name)} == 'Succeeded' && {_output(one.name, 'state')} == 'skipped')"
-
-
 def _is_failed(one: Upstream) -> str:
+    """Failed or upstream_failed. Outputs are not looked at: a pod that was lost has none, and Argo waits for them."""
     return f"{_status(one.name)} in ['Failed', 'Error', 'Omitted']"
-
-
-def _is_failed_itself(one: Upstream) -> str:
-    """Failed by its own doing: not upstream_failed, which a pod that decides for itself says by its state."""
-    failed = f"{_status(one.name)} in ['Failed', 'Error']"
-    return failed if one.podless else f"({failed} && {_output(one.name, 'state')} != 'upstream_failed')"
 
 
 def _all(terms: Iterable[str]) -> str:

@@ -19,23 +19,15 @@ from airflow_provider_raynode.argo.shape import is_podless, rule_of, scope_of, s
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
-# Rules that the controller can hold, from phases and outputs.
+# Rules that the controller can hold. The others are about states that only a task's outputs tell, and a pod that was
+# lost leaves none: Argo would wait for them for ever.
 CONTROLLED = frozenset(
-    (
-        "all_success",
-        "all_failed",
-        "one_failed",
-        "one_done",
-        "none_failed",
-        "none_failed_min_one_success",
-        "none_skipped",
-        "all_skipped",
-        "all_done",
-        "all_done_min_one_success",
-    )
+    ("all_success", "none_failed", "none_failed_min_one_success", "all_done", "all_failed", "one_failed")
 )
+# Those that leave only Succeeded and Skipped upstream, which always have outputs.
+_NO_FAILURE = frozenset(("all_success", "none_failed", "none_failed_min_one_success"))
 # Among them, those for which an upstream task that surely succeeded makes no difference.
-_NEUTRAL = frozenset(["all_success", "none_failed", "all_done", "none_skipped"])
+_NEUTRAL = frozenset(("all_success", "none_failed", "all_done"))
 
 
 @dataclass(frozen=True)
@@ -170,10 +162,11 @@ class _Builder:
             and len(plain) == len(inside)
             and set(direct) - set(inside) <= surely
             and self._is_free_of_setups(task, rule)
-            and self._skips_are_plain(task, inside)
+            and self._skips_are_plain(task, inside, rule)
         ):
             upstream = tuple(self._upstream(each) for each in inside)
-            return Node(**base, upstream=upstream, skipped_by=self._skippers(task, scope))
+            direct_skippers = (each for each in skippers(self._dag, task_id) if each in inside)
+            return Node(**base, upstream=upstream, skipped_by=tuple(self._names[each] for each in direct_skippers))
         waits = {self._names[each] for each in inside} | self._setups_between(task) | self._skipper_names(task)
         base["podless"] = False
         return Node(**base, decided_in_pod=True, waits=self._in_scope(scope, direct, waits))
@@ -194,14 +187,19 @@ class _Builder:
     def _skipper_names(self, task: Any) -> set[str]:
         return set(self._skippers(task, self._scope_of[task.task_id]))
 
-    def _skips_are_plain(self, task: Any, inside: list[str]) -> bool:
-        """Whether phases upstream tell all when another task skips this one.
+    def _skips_are_plain(self, task: Any, inside: list[str], rule: str) -> bool:
+        """Whether what lies directly upstream tells all when another task skips this one.
 
-        They do where everything upstream is the skipper itself, or is skipped by it as well: else a failure there
-        would make the task upstream_failed, though Airflow has skipped it.
+        It does where that is the skipper itself, or is skipped by it as well and the rule passes that on. Else a
+        failure there would make the task upstream_failed, though Airflow has skipped it.
         """
-        for each in skippers(self._dag, task.task_id):
+        found = skippers(self._dag, task.task_id)
+        if found and rule not in _NO_FAILURE:
+            return False
+        for each in found:
             if self._scope_of[each] != self._scope_of[task.task_id] or self._dag.task_dict[each].is_mapped:
+                return False
+            if each not in inside and rule != "all_success":
                 return False
             if not all(other == each or each in skippers(self._dag, other) for other in inside):
                 return False

@@ -124,9 +124,9 @@ def _scalar(value: Any) -> str:
 
 def _fits_block(text: str) -> bool:
     body = text.removesuffix("\n")
-    return (
-        not body.startswith((" ", "\n")) and not body.endswith("\n") and all(c.isprintable() or c == "\n" for c in body)
-    )
+    if not body or body.startswith((" ", "\n")) or body.endswith("\n"):
+        return False
+    return all(character.isprintable() or character == "\n" for character in body)
 
 
 def _block_mark(text: str) -> str:

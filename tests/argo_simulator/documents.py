@@ -1,0 +1,190 @@
+"""Reads a workflow's documents as a submission does: its spec, its parameters, the ConfigMaps beside it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from argo_simulator.errors import SimulationRefused, Unsupported
+
+KINDS = ("Workflow", "WorkflowTemplate", "CronWorkflow")
+# The bodies of templates: one of them is a template's type.
+BODIES = ("container", "script", "dag", "steps", "suspend", "resource")
+# What the walk would do wrong without.
+_UNSUPPORTED_SPEC = ("hooks", "artifactRepositoryRef", "workflowTemplateRef", "suspend")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One run of a workflow: its spec with the parameters' values, and the global variables."""
+
+    name: str
+    uid: str
+    namespace: str
+    spec: dict[str, Any]
+    templates: dict[str, dict[str, Any]]
+    variables: dict[str, str]
+    config_maps: dict[str, dict[str, str]]
+    text: str
+
+
+def read(source: Any) -> list[dict[str, Any]]:
+    """Return the documents of a file, a text or a list of them."""
+    if isinstance(source, Path):
+        source = source.read_text()
+    if isinstance(source, str):
+        source = list(yaml.safe_load_all(source if "\n" in source else Path(source).read_text()))
+    documents: Sequence[Any] = [source] if isinstance(source, Mapping) else source
+    # Through JSON, as Kubernetes stores it: no dates, no shared parts.
+    return [json.loads(json.dumps(each, default=_text)) for each in documents if each]
+
+
+def submit(
+    source: Any,
+    parameters: Mapping[str, str],
+    *,
+    name: str | None = None,
+    uid: str | None = None,
+    created: datetime | None = None,
+    scheduled_time: datetime | None = None,
+    namespace: str = "argo",
+    config_maps: Mapping[str, Mapping[str, str]] | None = None,
+) -> Submission:
+    """Make a run of the one workflow among the documents."""
+    documents = read(source)
+    workflows = [each for each in documents if each.get("kind") in KINDS]
+    if len(workflows) != 1:
+        raise SimulationRefused(f"{len(workflows)} workflows among the documents: {[e.get('kind') for e in documents]}")
+    document = workflows[0]
+    kind, metadata = document["kind"], document.get("metadata", {})
+    spec = copy.deepcopy(document["spec"]["workflowSpec"] if kind == "CronWorkflow" else document["spec"])
+    for key in _UNSUPPORTED_SPEC:
+        if spec.get(key):
+            raise Unsupported(f"spec.{key}")
+    created = (created or datetime.now(UTC)).astimezone(UTC)
+    if name is None and kind == "Workflow" and "name" in metadata:
+        name = metadata["name"]
+    name = name or f"{metadata.get('name') or metadata.get('generateName', 'workflow-').rstrip('-')}-abc12"
+    if len(name) > 63:
+        raise SimulationRefused(f"the workflow's name {name!r} is longer than 63 characters")
+    _set_parameters(spec, parameters)
+    uid = uid or str(uuid.uuid4())
+    annotations, labels = _metadata_of_run(kind, metadata, document["spec"], spec)
+    variables = {
+        "workflow.name": name,
+        "workflow.namespace": metadata.get("namespace") or namespace,
+        "workflow.mainEntrypoint": str(spec.get("entrypoint", "")),
+        "workflow.serviceAccountName": str(spec.get("serviceAccountName", "")),
+        "workflow.uid": uid,
+        "workflow.creationTimestamp": rfc3339(created),
+        "workflow.creationTimestamp.RFC3339": rfc3339(created),
+        "workflow.creationTimestamp.s": str(int(created.timestamp())),
+        **{f"workflow.creationTimestamp.{c}": created.strftime(f"%{c}") for c in "BbmAadHIMYySZ"},
+        **_parameter_variables(spec),
+        **{f"workflow.annotations.{key}": value for key, value in annotations.items()},
+        **{f"workflow.labels.{key}": value for key, value in labels.items()},
+        "workflow.annotations.json": json.dumps(annotations),
+        "workflow.labels.json": json.dumps(labels),
+    }
+    if kind == "CronWorkflow":
+        variables["workflow.scheduledTime"] = rfc3339(scheduled_time or created.replace(second=0, microsecond=0))
+    elif scheduled_time is not None:
+        raise ValueError("scheduled_time is of a CronWorkflow only")
+    found_maps = {e["metadata"]["name"]: _texts(e.get("data", {})) for e in documents if e.get("kind") == "ConfigMap"}
+    return Submission(
+        name=name,
+        uid=uid,
+        namespace=variables["workflow.namespace"],
+        spec=spec,
+        templates={each.get("name", ""): _with_defaults(each, spec) for each in spec.get("templates") or []},
+        variables=variables,
+        config_maps={**found_maps, **{key: _texts(value) for key, value in (config_maps or {}).items()}},
+        text=json.dumps(documents),
+    )
+
+
+def rfc3339(moment: datetime) -> str:
+    """Format a moment as Go's time.RFC3339 in UTC."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def any_string(value: Any) -> str:
+    """Return the text of a value where Argo takes any scalar (AnyString)."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return json.dumps(value)
+
+
+def _set_parameters(spec: dict[str, Any], values: Mapping[str, str]) -> None:
+    declared = spec.setdefault("arguments", {}).setdefault("parameters", [])
+    known = {each["name"] for each in declared}
+    for name in values:
+        if name not in known:
+            # `argo submit` adds a parameter that the workflow does not declare; nothing can read it by mistake here.
+            declared.append({"name": name})
+    for each in declared:
+        if each["name"] in values:
+            each["value"] = values[each["name"]]
+        if "value" not in each:
+            raise SimulationRefused(f"spec.arguments.{each['name']}.value is required")
+        each["value"] = any_string(each["value"])
+        if "enum" in each and each["value"] not in list(map(any_string, each["enum"])):
+            raise SimulationRefused(f"spec.arguments.{each['name']}.value should be present in its enum list")
+
+
+def _parameter_variables(spec: dict[str, Any]) -> dict[str, str]:
+    order = ("name", "default", "value", "valueFrom", "globalName", "enum", "description")
+    parameters = [{key: each[key] for key in order if key in each} for each in spec["arguments"]["parameters"]]
+    text = json.dumps(parameters, ensure_ascii=False, separators=(",", ":"))
+    for character in "<>&":  # as Go's encoder does
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return {
+        "workflow.parameters": text,
+        "workflow.parameters.json": text,
+        **{f"workflow.parameters.{each['name']}": each["value"] for each in parameters},
+    }
+
+
+def _metadata_of_run(
+    kind: str, metadata: dict[str, Any], outer: dict[str, Any], spec: dict[str, Any]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Return a run's annotations and labels: those of a WorkflowTemplate or CronWorkflow itself are not handed on."""
+    own = {"Workflow": metadata, "CronWorkflow": outer.get("workflowMetadata", {})}.get(kind, {})
+    added = spec.get("workflowMetadata", {})
+    return (
+        {**_texts(own.get("annotations", {})), **_texts(added.get("annotations", {}))},
+        {**_texts(own.get("labels", {})), **_texts(added.get("labels", {}))},
+    )
+
+
+def _with_defaults(template: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
+    """Lay a template over spec.templateDefaults; mappings are merged, the rest is replaced.
+
+    All but the bodies of other types reaches every template: a retryStrategy the DAG as well.
+    """
+    defaults = spec.get("templateDefaults") or {}
+    return dict(merged({k: value for k, value in defaults.items() if k not in BODIES or k in template}, template))
+
+
+def merged(base: Any, over: Any) -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {**base, **{key: merged(base.get(key), value) for key, value in over.items()}}
+    return copy.deepcopy(base if over is None else over)
+
+
+def _texts(values: Mapping[str, Any]) -> dict[str, str]:
+    return {str(key): any_string(value) for key, value in (values or {}).items()}
+
+
+def _text(value: Any) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)
