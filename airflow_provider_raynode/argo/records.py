@@ -96,7 +96,10 @@ class RunStore:
 
     def set_xcom(self, task_id: str, map_index: int, key: str, value: Any) -> None:
         """Keep an XCom; `value` is JSON data."""
-        self.catalog.write_bytes(self._uri(task_id, map_index, "xcom", key), json.dumps(value).encode())
+        # What JSON has not fails the task, as it does with Airflow's API.
+        self.catalog.write_bytes(
+            self._uri(task_id, map_index, "xcom", key), json.dumps(value, allow_nan=False).encode()
+        )
 
     def delete_xcom(self, task_id: str, map_index: int, key: str) -> None:
         """Remove an XCom; one that is not there is no error."""

@@ -50,6 +50,18 @@ class RunStates:
             return {-1: decision}
         return {index: self.state(task_id, index) for index in self._expanded(mapped_id) or ()}
 
+    def recorded(self, task_id: str) -> dict[int, str]:
+        """Return the states that are on record so far, by map index; the indexes of what is running are among them."""
+        indexes = [index for index in (-1, *self._store.map_indexes(task_id)) if self._record(task_id, index)]
+        mapped_id = _mapped_id(self._dag.task_dict[task_id])
+        if mapped_id is not None:
+            indexes = sorted({*indexes, *(self._expanded(mapped_id) or ())})
+        found: dict[int, str] = {}
+        for index in indexes:
+            record = self._record(task_id, index)
+            found[index] = record.state if record else "scheduled"
+        return found
+
     def decide(self, task_id: str, map_index: int = -1) -> Decision:
         """Return what becomes of a task instance whose upstream has ended, by its trigger rule.
 

@@ -1,0 +1,504 @@
+"""`raynode argo run-task`: one task of a DAG, in a pod, with the catalog in the place of Airflow's services."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.argo.outcome import (
+    EXIT_FAILED,
+    EXIT_FAILED_FOR_GOOD,
+    EXIT_SUCCESS,
+    EXIT_TERMINATED,
+    EXIT_UPSTREAM_FAILED,
+    EXIT_WRONG_CALL,
+)
+from airflow_provider_raynode.argo.runner_configuration import RunnerConfiguration
+from airflow_provider_raynode.exceptions import ConfigError, RayNodeError
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+    from airflow_provider_raynode.argo.records import RunStore, TaskRecord, TaskState
+    from airflow_provider_raynode.argo.task_sdk import DagRunInfo, TaskResult
+
+log = logging.getLogger(__name__)
+
+# As Airflow's own `[scheduler] allowed_run_id_pattern`.
+_RUN_ID = re.compile(r"[A-Za-z0-9_.~:+-]{1,250}")
+_LOGICAL_DATE = "logical-date"
+_INDEX = "map_index"
+
+
+class WrongCallError(RayNodeError):
+    """The runner was called with something that does not fit the DAG; the message names it and what would."""
+
+
+@dataclass(frozen=True)
+class TaskCall:
+    """The arguments of one call, as they come: see `raynode argo run-task --help`."""
+
+    pipeline_file: str
+    step_name: str
+    run_id: str
+    dag_id: str | None = None
+    configuration_file: str = ""
+    ray_config_file: str = ""
+    map_variable: str = "{}"
+    tag: str = ""
+    parameters_file: str = ""
+    parameters: str = ""
+    logical_date: str = ""
+    scheduled_time: str = ""
+    run_after: str = ""
+    retries: str = "0"
+    structure: str = ""
+    outputs: str = ""
+    decide: str = "controller"
+    plan: bool = False
+    ray: str = "submit"
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """What became of a task instance: its state, the exit code for Argo, the try that it was."""
+
+    state: TaskState
+    exit_code: int
+    try_number: int = 0
+    map_index: int = -1
+
+
+def add_run_task_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `raynode argo run-task`."""
+    parser.add_argument("--pipeline-file", required=True, metavar="FILE", help="the DAG file")
+    parser.add_argument("--dag-id", help="which DAG, where the file holds several")
+    parser.add_argument("--step-name", required=True, metavar="TASK", help="id of the task")
+    parser.add_argument("--run-id", required=True, help="id of the run: tasks of one run share it")
+    parser.add_argument("--configuration-file", default="", metavar="FILE", help="settings of the runner (YAML)")
+    parser.add_argument("--ray-config-file", default="", metavar="FILE", help="Ray config in the place of the node's")
+    parser.add_argument(
+        "--map-variable",
+        default="{}",
+        metavar="JSON",
+        help='which instance of a mapped task: {"map_index": 2}, or its map variables by name: {"dataset": "wine"}',
+    )
+    parser.add_argument("--tag", default="", help="a label for the task's record")
+    parser.add_argument("--parameters-file", default="", metavar="FILE", help="the run's params (YAML or JSON)")
+    parser.add_argument("--parameters", default="", metavar="JSON", help="the same, as Argo's workflow.parameters.json")
+    parser.add_argument("--logical-date", default="", metavar="ISO", help="date that the run is for")
+    parser.add_argument("--scheduled-time", default="", metavar="ISO", help="time that the cron schedule asked for")
+    parser.add_argument("--run-after", default="", metavar="ISO", help="when the run was submitted; default: now")
+    parser.add_argument("--retries", default="0", metavar="N", help="earlier tries of this node, Argo's {{retries}}")
+    parser.add_argument("--structure", default="", metavar="HASH", help="refuse a DAG of another structure")
+    parser.add_argument("--outputs", default="", metavar="FOLDER", help="where to write Argo's output parameters")
+    parser.add_argument(
+        "--decide",
+        choices=("controller", "pod"),
+        default="controller",
+        help="who applies the trigger rule: Argo already has (the default), or this call does",
+    )
+    parser.add_argument("--plan", action="store_true", help="run nothing: count the map indexes of the task or group")
+    parser.add_argument("--ray", choices=("submit", "rayjob"), default="submit", help="how a Ray node's job runs")
+
+
+def run_task_command(args: argparse.Namespace) -> int:
+    """Run one task and return the exit code for Argo."""
+    call = TaskCall(**{name: getattr(args, name) for name in TaskCall.__dataclass_fields__})
+    try:
+        return run_task(call).exit_code
+    except RayNodeError as error:
+        print(f"raynode: {error}", file=sys.stderr)
+        return EXIT_WRONG_CALL
+
+
+def execute_ray_node(
+    configuration_file: str,
+    pipeline_file: str,
+    step_name: str,
+    ray_config_file: str,
+    run_id: str,
+    map_variable: str = "{}",
+    tag: str = "",
+    parameters_file: str = "",
+) -> TaskOutcome:
+    """Run one task of a DAG, a Ray node's or any other, without Airflow's services.
+
+    :param configuration_file: settings of the runner (YAML); empty for none.
+    :param pipeline_file: the DAG file.
+    :param step_name: id of the task.
+    :param ray_config_file: Ray config in the place of the node's, where the task is a fan-out; empty: the node's own.
+    :param run_id: id of the run: tasks of one run find each other's results by it.
+    :param map_variable: JSON: `{"map_index": 2}`, or the map variables of one instance by name.
+    :param tag: a label for the task's record.
+    :param parameters_file: the run's params (YAML or JSON); empty for the DAG's defaults.
+    :return: state and exit code; a task that fails raises nothing.
+    :raises RayNodeError: a wrong call: a missing file, an unknown task, a map index that there is not.
+    """
+    return run_task(
+        TaskCall(
+            pipeline_file=pipeline_file,
+            step_name=step_name,
+            run_id=run_id,
+            configuration_file=configuration_file,
+            ray_config_file=ray_config_file,
+            map_variable=map_variable or "{}",
+            tag=tag,
+            parameters_file=parameters_file,
+        )
+    )
+
+
+def run_task(call: TaskCall) -> TaskOutcome:
+    """Run what a call asks for.
+
+    :raises RayNodeError: a wrong call.
+    """
+    configuration = RunnerConfiguration.load(call.configuration_file)
+    configuration.apply()
+    if not _RUN_ID.fullmatch(call.run_id):
+        raise WrongCallError(f"--run-id: {call.run_id!r} is none: letters, digits and _.~:+-, at most 250")
+    from airflow_provider_raynode.argo.dag_file import load_dag
+    from airflow_provider_raynode.argo.records import RunStore
+    from airflow_provider_raynode.argo.task_sdk import container_logs
+    from airflow_provider_raynode.hooks.catalog import catalog_for
+
+    with container_logs(configuration.log_level):
+        dag = load_dag(call.pipeline_file, call.dag_id)
+        _check_structure(dag, call)
+        store = RunStore(catalog_for(), dag.dag_id, call.run_id)
+        if call.plan:
+            return _plan(dag, store, call)
+        if call.step_name not in dag.task_dict:
+            raise WrongCallError(_unknown_step(dag, call.step_name))
+        return _Runner(dag, store, call).run()
+
+
+class _Runner:
+    """One call for a task."""
+
+    def __init__(self, dag: DAG, store: RunStore, call: TaskCall) -> None:
+        self._dag = dag
+        self._store = store
+        self._call = call
+        self._task = dag.task_dict[call.step_name]
+        self._info = run_info(dag, call)
+        self._index = self._map_index()
+
+    def run(self) -> TaskOutcome:
+        if self._call.decide == "pod":
+            decision = self._decide()
+            if decision != "run":
+                return self._not_run(decision)
+        before = self._store.record(self._task.task_id, self._index)
+        earlier = _retries(self._call)
+        try_number = max(before.try_number if before else 0, earlier) + 1
+        first_try = before.first_try if before and earlier else try_number
+        self._write("running", try_number, first_try)
+        self._store.clear_xcoms(self._task.task_id, self._index)
+        result = self._execute(try_number, first_try - 1 + self._task.retries)
+        self._write(result.state, try_number, first_try, result)
+        self._write_outputs(result.state, result.skipped)
+        log.info("raynode: %s: %s", self._task.task_id, result.state)
+        return TaskOutcome(result.state, _exit_code(result), try_number, self._index)
+
+    def _execute(self, try_number: int, max_tries: int) -> TaskResult:
+        from airflow_provider_raynode.argo.task_sdk import TaskRun
+
+        index = "" if self._index < 0 else f" [{self._index}]"
+        log.info(
+            "raynode: %s.%s%s, try %d of %d, run %s",
+            *(self._dag.dag_id, self._task.task_id, index, try_number, max_tries + 1, self._call.run_id),
+        )
+        self._adjust()
+        run = TaskRun(
+            self._dag,
+            self._task.task_id,
+            self._index,
+            self._store,
+            self._info,
+            try_number=try_number,
+            max_tries=max_tries,
+        )
+        return run.execute()
+
+    def _adjust(self) -> None:
+        """Change a Ray node's fan-out as the call asks for."""
+        from airflow_provider_raynode.argo.ray_job import is_fan_out
+
+        if not is_fan_out(self._task):
+            return
+        target = self._task.partial_kwargs if self._task.is_mapped else vars(self._task)
+        if self._call.ray_config_file:
+            path = Path(self._call.ray_config_file).expanduser()
+            if not path.is_file():
+                raise WrongCallError(f"--ray-config-file: {path}: no such file")
+            target["ray_config"] = str(path.absolute())
+        if self._call.ray == "rayjob":
+            self._task.address = "rayjob"
+
+    # -- the trigger rule ------------------------------------------------------------------------------------------
+
+    def _decide(self) -> str:
+        from airflow_provider_raynode.argo.states import RunStates
+
+        return RunStates(self._dag, self._store).decide(self._task.task_id, self._index)
+
+    def _not_run(self, state: str) -> TaskOutcome:
+        log.info("raynode: %s is %s by its trigger rule", self._task.task_id, state)
+        self._write("skipped" if state == "skipped" else "upstream_failed", 0, 0)
+        self._write_outputs(state, ())
+        if state == "skipped":
+            return TaskOutcome("skipped", EXIT_SUCCESS, 0, self._index)
+        return TaskOutcome("upstream_failed", EXIT_UPSTREAM_FAILED, 0, self._index)
+
+    # -- what is left behind ---------------------------------------------------------------------------------------
+
+    def _write(self, state: TaskState, try_number: int, first_try: int, result: TaskResult | None = None) -> None:
+        from airflow_provider_raynode.argo.records import TaskRecord
+
+        now = datetime.now(UTC)
+        before: TaskRecord | None = None if result is None else self._store.record(self._task.task_id, self._index)
+        self._store.write_record(
+            TaskRecord(
+                dag_id=self._dag.dag_id,
+                run_id=self._call.run_id,
+                task_id=self._task.task_id,
+                map_index=self._index,
+                state=state,
+                try_number=try_number,
+                first_try=first_try,
+                started=before.started if before else now,
+                ended=None if state == "running" else now,
+                skipped=result.skipped if result else (),
+                error=result.error if result else "",
+                tag=self._call.tag,
+                structure=self._call.structure,
+                rendered_map_index=result.rendered_map_index if result else None,
+            )
+        )
+
+    def _write_outputs(self, state: str, skipped: tuple[tuple[str, int], ...]) -> None:
+        if not self._call.outputs:
+            return
+        from airflow_provider_raynode.argo.expansion import index_outputs, map_indexes
+        from airflow_provider_raynode.argo.names import argo_names
+
+        names = argo_names(self._dag)
+        listed = "".join(f"{names[task_id]}," for task_id, _ in skipped)
+        values = {"state": state, "skip": f",{listed}"}
+        for name, mapped_id in index_outputs(self._dag, self._task.task_id).items():
+            indexes = map_indexes(self._dag, mapped_id, self._store) if state == "success" else []
+            values[name] = json.dumps(indexes or [])
+        if self._call.ray == "rayjob" and state == "success":
+            _, job = self._store.xcom(self._task.task_id, self._index, "return_value")
+            if isinstance(job, Mapping) and "spec_uri" in job:
+                values |= {"spec-uri": job["spec_uri"], "spec-sha256": job["spec_sha256"]}
+        write_outputs(self._call.outputs, values)
+
+    # -- which instance --------------------------------------------------------------------------------------------
+
+    def _map_index(self) -> int:
+        values = _json_object(self._call.map_variable, "--map-variable")
+        mapped_id = _mapped_id(self._task)
+        if mapped_id is None:
+            if values:
+                raise WrongCallError(f"--map-variable: {self._task.task_id} is not mapped: leave it out, or give {{}}")
+            return -1
+        from airflow_provider_raynode.argo.expansion import map_indexes
+
+        indexes = map_indexes(self._dag, mapped_id, self._store)
+        if indexes is None:
+            raise WrongCallError(
+                f"{self._task.task_id} is mapped over results that run {self._call.run_id} does not have: run the "
+                "tasks before it first, with the same --run-id and catalog"
+            )
+        if not values:
+            raise WrongCallError(
+                f'--map-variable: {self._task.task_id} is mapped: give {{"map_index": N}} with N from 0 to '
+                f"{len(indexes) - 1}"
+            )
+        if _INDEX not in values:
+            return self._index_of(values, len(indexes))
+        index = values[_INDEX]
+        if isinstance(index, bool) or not isinstance(index, int) or index not in indexes:
+            raise WrongCallError(
+                f"--map-variable: map_index {index!r} is none of {self._task.task_id}, which has {len(indexes)} of "
+                "them, counted from 0"
+            )
+        return index
+
+    def _index_of(self, values: dict[str, Any], count: int) -> int:
+        """Return the map index whose map variables have the given values."""
+        from airflow_provider_raynode.argo.task_sdk import TaskRun
+
+        run = TaskRun(self._dag, self._task.task_id, -1, self._store, self._info)
+        variables = run.map_variables(count)
+        found = [index for index, each in enumerate(variables) if values.items() <= each.items()]
+        if len(found) == 1:
+            return found[0]
+        listed = "; ".join(f"{index}: {json.dumps(each)[:100]}" for index, each in enumerate(variables[:10]))
+        raise WrongCallError(
+            f"--map-variable: {json.dumps(values)} fits {len(found)} instances of {self._task.task_id}, not one; "
+            f"they are {listed}"
+        )
+
+
+def run_info(dag: DAG, call: Any) -> DagRunInfo:
+    """Return the run that a call is about: its dates and params."""
+    from airflow_provider_raynode.argo.task_sdk import DagRunInfo, run_dates
+
+    run_after = _date(call.run_after, "--run-after") or datetime.now(UTC)
+    dates = run_dates(
+        dag,
+        run_after=run_after,
+        scheduled=_date(call.scheduled_time, "--scheduled-time"),
+        logical=_date(call.logical_date, "--logical-date"),
+    )
+    params = _params_of_argo(dag, call.parameters)
+    if call.parameters_file:
+        params |= _params_of_file(call.parameters_file)
+    return DagRunInfo(call.run_id, run_after, dates, params)
+
+
+def write_outputs(folder: str, values: Mapping[str, str]) -> None:
+    """Write Argo's output parameters, a file each."""
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for name, value in values.items():
+            (target / name).write_text(value, encoding="utf-8")
+    except OSError as error:
+        raise WrongCallError(f"--outputs: {folder}: cannot be written ({error.strerror})") from error
+
+
+def _plan(dag: DAG, store: RunStore, call: TaskCall) -> TaskOutcome:
+    from airflow_provider_raynode.argo.names import mapped_group_ids
+    from airflow_provider_raynode.argo.states import RunStates
+
+    mapped = {task.task_id for task in dag.tasks if task.is_mapped} | set(mapped_group_ids(dag))
+    if call.step_name not in mapped:
+        raise WrongCallError(f"--plan: {call.step_name!r} is no mapped task or group; there are: {_listed(mapped)}")
+    decision, indexes = RunStates(dag, store).decide_expansion(call.step_name)
+    state: TaskState = "success" if decision == "run" else decision
+    log.info("raynode: %s: %s, %d map indexes", call.step_name, state, len(indexes))
+    if call.outputs:
+        write_outputs(call.outputs, {"state": state, "skip": ",", "indexes": json.dumps(indexes)})
+    return TaskOutcome(state, EXIT_UPSTREAM_FAILED if decision == "upstream_failed" else EXIT_SUCCESS)
+
+
+def _exit_code(result: TaskResult) -> int:
+    if result.terminated:
+        return EXIT_TERMINATED
+    if result.state in ("success", "skipped"):
+        return EXIT_SUCCESS
+    return EXIT_FAILED_FOR_GOOD if result.final else EXIT_FAILED
+
+
+def _check_structure(dag: DAG, call: TaskCall) -> None:
+    from airflow_provider_raynode.argo.structure import structure_hash
+
+    if call.structure and (found := structure_hash(dag)) != call.structure:
+        raise WrongCallError(
+            f"{call.pipeline_file}: the DAG {dag.dag_id} in this image has another structure ({found}) than the one "
+            f"that was exported ({call.structure}): build the image from the same DAG file, or export it again"
+        )
+
+
+def _unknown_step(dag: DAG, name: str) -> str:
+    import difflib
+
+    near = difflib.get_close_matches(name, dag.task_ids, n=1)
+    hint = f", did you mean {near[0]!r}?" if near else f"; it has: {_listed(dag.task_ids)}"
+    return f"--step-name: the DAG {dag.dag_id} has no task {name!r}{hint}"
+
+
+def _listed(names: Any) -> str:
+    found = sorted(names)
+    return ", ".join(found[:20]) + (", …" if len(found) > 20 else "") if found else "none"
+
+
+def _mapped_id(task: Any) -> str | None:
+    if task.is_mapped:
+        return str(task.task_id)
+    group = task.get_closest_mapped_task_group()
+    return None if group is None else str(group.group_id)
+
+
+def _retries(call: TaskCall) -> int:
+    # Where a template has no retryStrategy, Argo leaves the tag as it is.
+    return int(call.retries) if call.retries.isdigit() else 0
+
+
+def _date(text: str, name: str) -> datetime | None:
+    if not text.strip():
+        return None
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise WrongCallError(
+            f"{name}: {text!r} is not an ISO date, such as 2026-01-31 or 2026-01-31T06:00:00Z"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _json_object(text: str, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "{}")
+    except ValueError as error:
+        raise WrongCallError(f"{name}: {text!r} is not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise WrongCallError(f"{name}: {text!r} is not a JSON object")
+    return value
+
+
+def _params_of_file(path: str) -> dict[str, Any]:
+    from airflow_provider_raynode.config import read_yaml
+
+    found = read_yaml(Path(path).expanduser(), may_be_empty=True)
+    if not all(isinstance(name, str) for name in found):
+        raise ConfigError(f"{path}: --parameters-file must hold a mapping of names to values")
+    return dict(found)
+
+
+def _params_of_argo(dag: DAG, text: str) -> dict[str, Any]:
+    """Return Argo's parameters as the DAG's params: each value is JSON, or text that the param's schema takes."""
+    if not text:
+        return {}
+    try:
+        entries = json.loads(text)
+        pairs = {entry["name"]: entry.get("value", "") for entry in entries}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise WrongCallError(
+            f"--parameters: {text[:100]!r} is not of the form of Argo's workflow.parameters.json: "
+            '[{"name": "who", "value": "\\"me\\""}]'
+        ) from None
+    pairs.pop(_LOGICAL_DATE, None)
+    return {name: _param_value(dag, name, str(value)) for name, value in pairs.items()}
+
+
+def _param_value(dag: DAG, name: str, text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    if name in dag.params and not isinstance(value, str) and not _fits(dag, name, value) and _fits(dag, name, text):
+        return text
+    return value
+
+
+def _fits(dag: DAG, name: str, value: Any) -> bool:
+    param = dag.params.get_param(name)
+    try:
+        param.resolve(value=value, suppress_exception=False)
+    except Exception:
+        return False
+    return True

@@ -1,0 +1,58 @@
+"""The `--configuration-file` of the task runner: what is the same for all pods of an installation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+
+from airflow_provider_raynode.config._section import Section, path_of, problems_of
+from airflow_provider_raynode.config._values import Text
+from airflow_provider_raynode.config._yaml import read_yaml
+from airflow_provider_raynode.exceptions import ConfigError
+
+
+class RunnerConfiguration(Section):
+    """What the runner takes from a file in the image; the environment's own settings win."""
+
+    catalog: Text | None = Field(default=None, description="URI of the catalog, `[raynode] catalog`")
+    trusted_catalogs: list[Text] = Field(
+        default_factory=list, description="further catalogs whose pickles may be loaded, `[raynode] trusted_catalogs`"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] | None = Field(
+        default=None, description="`[logging] logging_level`"
+    )
+    airflow: dict[str, dict[str, str]] = Field(
+        default_factory=dict, description="further options of Airflow by section: {secrets: {backend: …}}"
+    )
+
+    @classmethod
+    def load(cls, path: str | Path | None) -> RunnerConfiguration:
+        """Return the configuration in a file; without a file, an empty one.
+
+        :raises ConfigError: the file cannot be read, or something in it is wrong.
+        """
+        if not path:
+            return cls()
+        try:
+            return cls.model_validate(read_yaml(Path(path).expanduser(), may_be_empty=True))
+        except ValidationError as error:
+            lines = (f"{path}: {path_of(loc)}: {message}" for loc, message in problems_of(error))
+            raise ConfigError("\n".join(lines)) from None
+
+    def apply(self) -> None:
+        """Put the options into the environment, where Airflow reads them at its first import."""
+        options = {section: dict(values) for section, values in self.airflow.items()}
+        # Airflow's examples bring listeners along, which print in every task.
+        options.setdefault("core", {}).setdefault("load_examples", "False")
+        if self.catalog:
+            options.setdefault("raynode", {})["catalog"] = self.catalog
+        if self.trusted_catalogs:
+            options.setdefault("raynode", {})["trusted_catalogs"] = ",".join(self.trusted_catalogs)
+        if self.log_level:
+            options.setdefault("logging", {})["logging_level"] = self.log_level
+        for section, values in options.items():
+            for name, value in values.items():
+                os.environ.setdefault(f"AIRFLOW__{section.upper()}__{name.upper()}", value)
