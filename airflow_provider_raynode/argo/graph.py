@@ -238,12 +238,13 @@ class _Builder:
         direct = len(sources) == 1 and self._is_plain_source(sources[0])
         if direct and not decided.decided_in_pod and decided.rule == "all_success":
             return [_replace(decided, expansion=Expansion("direct", source=self._names[sources[0]]))]
-        return self._planned(decided)
+        by_index = any(self._dag.task_dict[each].is_mapped for each in skippers(self._dag, task.task_id))
+        return self._planned(decided, decided_by_index=by_index)
 
     def _is_plain_source(self, task_id: str) -> bool:
         return not self._dag.task_dict[task_id].is_mapped and self._scope_of[task_id] is None
 
-    def _planned(self, decided: Node) -> list[Node]:
+    def _planned(self, decided: Node, *, decided_by_index: bool = False) -> list[Node]:
         plan = f"{decided.name}{PLAN_SUFFIX}"
         return [
             _replace(decided, name=plan, kind="plan", podless=False),
@@ -252,6 +253,7 @@ class _Builder:
                 name=decided.name,
                 kind=decided.kind,
                 rule="plan",
+                decided_in_pod=decided_by_index,
                 needs=(plan,),
                 expansion=Expansion("plan", source=plan),
             ),

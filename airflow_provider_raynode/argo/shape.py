@@ -69,9 +69,10 @@ def skips_all_below(task: Any) -> bool:
 def _skippers(dag: DAG) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     for task in dag.tasks:
-        if is_skipper(task):
-            # With a map index, Airflow skips only what is directly downstream (NotPreviouslySkippedDep).
-            whole = skips_all_below(task) and not task.is_mapped and scope_of(task) is None
+        # Inside a mapped task group Airflow 3.3 skips nothing: its scheduler looks for the XCom of an unmapped parent at
+        # the map index -1 (NotPreviouslySkippedDep).
+        if is_skipper(task) and scope_of(task) is None:
+            whole = skips_all_below(task) and not task.is_mapped
             below = task.get_flat_relative_ids(upstream=False) if whole else task.downstream_task_ids
             for each in below:
                 if not dag.task_dict[each].is_teardown:

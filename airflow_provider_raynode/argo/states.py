@@ -157,17 +157,10 @@ class RunStates:
         return "skipped" if decision == "run" else decision
 
     def _skipped_by_another(self, task: Any, map_index: int) -> bool:
-        own_group = task.get_closest_mapped_task_group()
         for each in skippers(self._dag, task.task_id):
-            skipper = self._dag.task_dict[each]
-            same = own_group is not None and skipper.get_closest_mapped_task_group() is own_group
-            indexes = [map_index if same else -1]
-            if skipper.is_mapped:
-                indexes = list(self._expanded(each) or ())
-            for index in indexes:
-                record = self._record(each, index)
-                if record is not None and record.state == "success" and _is_listed(record, task.task_id, map_index):
-                    return True
+            record = self._record(each, map_index if self._dag.task_dict[each].is_mapped else -1)
+            if record is not None and record.state == "success" and _is_listed(record, task.task_id, map_index):
+                return True
         return False
 
 

@@ -199,13 +199,16 @@ class TaskRun:
                 task_id, index = (each, -1) if isinstance(each, str) else each
                 yield task_id, int(index)
             return
-        # With a map index the SDK sends no message: the scheduler looks at a parent's XCom (NotPreviouslySkippedDep).
+        # With a map index the SDK sends no message. The scheduler looks at the XCom of a mapped parent, at the index of the
+        # child (NotPreviouslySkippedDep), so that only mapped children are skipped.
         found, value = self._store.xcom(self._task_id, self._map_index, _SKIP_KEY)
-        if not found or self._map_index < 0 or not isinstance(value, dict):
+        own = self._dag.task_dict[self._task_id]
+        if not found or not own.is_mapped or not isinstance(value, dict):
             return
-        for task_id in sorted(self._dag.task_dict[self._task_id].downstream_task_ids):
+        for task_id in sorted(own.downstream_task_ids):
             followed = value.get("followed")
-            if task_id in value.get("skipped", ()) or (followed is not None and task_id not in followed):
+            listed = task_id in value.get("skipped", ()) or (followed is not None and task_id not in followed)
+            if listed and self._dag.task_dict[task_id].is_mapped:
                 yield task_id, self._map_index
 
     @contextlib.contextmanager

@@ -4,10 +4,13 @@ import pytest
 from lint_cases import check_case, cron, dag, template, workflow
 
 CASES = {
-    "key of a task": (dag("- name: a\n  template: plain\n  dependz: x #!"), "unknown key 'dependz' in a DAGTask, did you mean 'depends'?"),
+    "key of a task": (
+        dag("- name: a\n  template: plain\n  dependz: x #!"),
+        "unknown key 'dependz' in a DAGTask, did you mean 'depends'?",
+    ),
     "key of the spec": (template("container: {image: a}", "entrypoints: x #!"), "did you mean 'entrypoint'"),
     "backOff": (
-        template('container: {image: a}\nretryStrategy:\n  limit: 2\n  backOff: {duration: 1s} #!'),
+        template("container: {image: a}\nretryStrategy:\n  limit: 2\n  backOff: {duration: 1s} #!"),
         "did you mean 'backoff'",
     ),
     "key of a container": (template("container:\n  image: a\n  arg: [x] #!"), "did you mean 'args'"),
@@ -37,7 +40,10 @@ CASES = {
         template("container: {image: a}", 'parallelism: "{{workflow.name}}" #!'),
         "the field takes no template tag",
     ),
-    "text for a boolean": (dag("- {name: a, template: plain}").replace("dag:\n", "dag:\n        failFast: 'no' #!\n", 1).replace("  - name: dag\n    dag:", "  - name: dag\n    dag:"), "'no' is not true or false"),
+    "text for a boolean": (
+        dag("- {name: a, template: plain}").replace("dag:\n", "dag:\n        failFast: 'no' #!\n", 1),
+        "'no' is not true or false",
+    ),
     "text for a list": (template("container:\n  image: a\n  command: echo #!"), "'echo' is not a list"),
     "list for a mapping": (template("container: [a] #!"), "is not a mapping"),
     "mapping for text": (template("container:\n  image: {a: b} #!"), "a mapping is not text"),
@@ -69,7 +75,10 @@ CASES = {
         template("container: {image: a}\nretryStrategy:\n  retryPolicy: OnFail #!"),
         "'OnFail' is not allowed, did you mean 'OnFailure'?",
     ),
-    "podGC": (template("container: {image: a}", "podGC:\n  strategy: OnCompletion #!"), "did you mean 'OnPodCompletion'"),
+    "podGC": (
+        template("container: {image: a}", "podGC:\n  strategy: OnCompletion #!"),
+        "did you mean 'OnPodCompletion'",
+    ),
     "ttlStrategy": (
         template("container: {image: a}", "ttlStrategy:\n  secondsAfterFail: 3 #!"),
         "did you mean 'secondsAfterFailure'",
@@ -84,7 +93,10 @@ CASES = {
         "'make' is not allowed",
     ),
     "concurrencyPolicy": (cron("schedules: ['@daily']\nconcurrencyPolicy: Deny #!"), "allowed: Allow, Forbid, Replace"),
-    "schedule": (cron("schedules: ['@daily']\nschedule: '@daily' #!"), "write schedules, a list: schedules: ['@daily']"),
+    "schedule": (
+        cron("schedules: ['@daily']\nschedule: '@daily' #!"),
+        "write schedules, a list: schedules: ['@daily']",
+    ),
     "mutex": (
         template("container: {image: a}\nsynchronization:\n  mutex: {name: a} #!"),
         "is gone since Argo 4: write mutexes, a list",
@@ -94,11 +106,16 @@ CASES = {
         "is not text: write it as JSON in quotes",
     ),
     "empty object": (
-        template("container: {image: a}\noutputs:\n  artifacts:\n    - name: a\n      path: /a\n      archive:\n        none: {x: 1} #!"),
+        template(
+            "container: {image: a}\noutputs:\n  artifacts:\n    - name: a\n"
+            "      path: /a\n      archive:\n        none: {x: 1} #!"
+        ),
         "write {}",
     ),
     "key of a pod patch": (
-        template("container: {image: a}\npodSpecPatch: '{\"containers\": [{\"name\": \"main\", \"imagePullPolice\": 1}]}' #!"),
+        template(
+            'container: {image: a}\npodSpecPatch: \'{"containers": [{"name": "main", "imagePullPolice": 1}]}\' #!'
+        ),
         "did you mean 'imagePullPolicy'",
     ),
     "kind in a pod patch": (
@@ -107,7 +124,7 @@ CASES = {
     ),
     "pod patch that is no YAML": (template("container: {image: a}\npodSpecPatch: '{a: [' #!"), "the patch is not YAML"),
     "pod patch that is text": (template("container: {image: a}\npodSpecPatch: abc #!"), "is not a mapping"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -1,0 +1,396 @@
+"""The sections of the settings that are about the workflow, and the file as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, ValidationError, model_validator
+
+from airflow_provider_raynode.argo.settings._environment import plain_secrets
+from airflow_provider_raynode.argo.settings._literal import LabelSelector
+from airflow_provider_raynode.argo.settings._merge import Layer, merged
+from airflow_provider_raynode.argo.settings._words import (
+    AbsolutePath,
+    Annotations,
+    Duration,
+    LabelName,
+    Labels,
+    ObjectName,
+    Seconds,
+    WorkflowName,
+    brace_problems,
+)
+from airflow_provider_raynode.argo.settings.dag_source import DagSource, ImageSource
+from airflow_provider_raynode.argo.settings.pod import CATALOG_VARIABLE, PodKeys, PodOverrides, PodSettings
+from airflow_provider_raynode.config._section import (
+    Problem,
+    Section,
+    as_validation_error,
+    did_you_mean,
+    path_of,
+    problems_of,
+)
+from airflow_provider_raynode.config._values import (
+    EmptyIsDefault,
+    Integer,
+    NonNegativeInteger,
+    PositiveInteger,
+    Switch,
+    Text,
+)
+from airflow_provider_raynode.config._yaml import plain, read_yaml
+from airflow_provider_raynode.exceptions import ConfigError
+
+
+class PodGc(Section):
+    """When Argo deletes the pods that have ended."""
+
+    strategy: Literal["OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess"] = Field(
+        description="after what; the word alone may stand for the section"
+    )
+    delete_delay_duration: Duration | None = Field(default=None, description="how long after: seconds, or `10m`")
+    label_selector: LabelSelector | None = Field(
+        default=None, description="Kubernetes' selector of the pods it is about"
+    )
+
+    def fields(self) -> dict[str, Any]:
+        """Return Argo's `podGC`."""
+        found = {
+            "strategy": self.strategy,
+            "deleteDelayDuration": self.delete_delay_duration,
+            "labelSelector": self.label_selector,
+        }
+        return _given(found)
+
+
+class TtlStrategy(Section):
+    """When Argo deletes the workflow after its end."""
+
+    seconds_after_completion: NonNegativeInteger | None = Field(default=None, description="after any end")
+    seconds_after_success: NonNegativeInteger | None = Field(default=None, description="after success")
+    seconds_after_failure: NonNegativeInteger | None = Field(default=None, description="after failure")
+
+    def fields(self) -> dict[str, Any]:
+        """Return Argo's `ttlStrategy`."""
+        found = {
+            "secondsAfterCompletion": self.seconds_after_completion,
+            "secondsAfterSuccess": self.seconds_after_success,
+            "secondsAfterFailure": self.seconds_after_failure,
+        }
+        return _given(found)
+
+
+class Cron(Section):
+    """What is said of a CronWorkflow; its schedule is the DAG's."""
+
+    concurrency_policy: Literal["Allow", "Forbid", "Replace"] | None = Field(
+        default=None, description="what happens where the last run is not over; as Argo: `Allow`"
+    )
+    starting_deadline_seconds: NonNegativeInteger | None = Field(
+        default=None, description="how late a missed run may still start"
+    )
+    successful_jobs_history_limit: NonNegativeInteger | None = Field(
+        default=None, description="succeeded runs that are kept; as Argo: 3"
+    )
+    failed_jobs_history_limit: NonNegativeInteger | None = Field(
+        default=None, description="failed runs that are kept; as Argo: 1"
+    )
+    suspend: Switch | None = Field(default=None, description="whether no new run starts")
+
+    def fields(self) -> dict[str, Any]:
+        """Return the fields of Argo's CronWorkflowSpec."""
+        found = {
+            "concurrencyPolicy": self.concurrency_policy,
+            "startingDeadlineSeconds": self.starting_deadline_seconds,
+            "successfulJobsHistoryLimit": self.successful_jobs_history_limit,
+            "failedJobsHistoryLimit": self.failed_jobs_history_limit,
+            "suspend": self.suspend,
+        }
+        return _given(found)
+
+
+def _strategy(value: Any) -> Any:
+    return {"strategy": value} if isinstance(value, str) else value
+
+
+def _empty_mapping(value: Any) -> Any:
+    return {} if value is None else value
+
+
+Overrides = Annotated[dict[Text, Annotated[PodOverrides, EmptyIsDefault]], BeforeValidator(_empty_mapping)]
+Pools = Annotated[dict[Text, PositiveInteger], BeforeValidator(_empty_mapping)]
+
+
+class ArgoSettings(PodKeys):
+    """What the export needs beside the DAG: the settings file as a model. Every key may be left out.
+
+    Example::
+
+        settings = ArgoSettings.load("argo.yaml")
+        settings.pod_for("node.tune", ["node"]).container_fields()["image"]
+        settings.workflow_fields()      # {'serviceAccountName': 'raynode', …}
+    """
+
+    name: WorkflowName | None = Field(
+        default=None, description="name of the workflow object; left out: from the dag id"
+    )
+    namespace: LabelName | None = Field(default=None, description="namespace; left out: that of `kubectl`")
+    labels: Labels | None = Field(default=None, description="labels of the workflow object")
+    annotations: Annotations | None = Field(default=None, description="annotations of the workflow object")
+    pod_labels: Labels | None = Field(default=None, description="labels of all pods; `labels` in groups and tasks")
+    pod_annotations: Annotations | None = Field(
+        default=None, description="annotations of all pods; `annotations` in groups and tasks"
+    )
+    dag_source: Annotated[DagSource, BeforeValidator(lambda value: value or {"image": {}})] = Field(
+        default_factory=lambda: DagSource(image=ImageSource()), description="where the pods have the DAG's files from"
+    )
+    catalog: Text | None = Field(
+        default=None,
+        description="absolute path or URI (s3://, gs://) of the catalog that all pods reach; "
+        f"they get it as `{CATALOG_VARIABLE}`",
+    )
+    configuration_file: AbsolutePath | None = Field(
+        default=None, description="path in the pods of the task runner's configuration file"
+    )
+    image_pull_secrets: list[ObjectName] | None = Field(
+        default=None, description="Secrets of image registries, by name"
+    )
+    automount_service_account_token: Switch | None = Field(
+        default=None, description="false: the pods get no token; then executor_service_account is needed"
+    )
+    executor_service_account: ObjectName | None = Field(
+        default=None, description="service account of Argo's own containers in the pods, instead of the pods'"
+    )
+    active_deadline_seconds: Seconds | None = Field(
+        default=None, description="longest time of the whole workflow, instead of the DAG's dagrun_timeout"
+    )
+    parallelism: PositiveInteger | None = Field(
+        default=None, description="pods that run at a time, instead of the DAG's max_active_tasks"
+    )
+    pod_gc: Annotated[PodGc | None, BeforeValidator(_strategy)] = Field(
+        default=None, description="when the pods that have ended are deleted"
+    )
+    ttl_strategy: TtlStrategy | None = Field(default=None, description="when the workflow is deleted after its end")
+    priority: Integer | None = Field(default=None, description="Argo starts workflows of a higher one first")
+    host_network: Switch | None = Field(default=None, description="whether the pods use the node's network")
+    dns_policy: Literal["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"] | None = Field(
+        default=None, description="Kubernetes' DNS policy of the pods"
+    )
+    pools: Pools = Field(default_factory=dict, description="Airflow's pools: name to number of slots")
+    pools_config_map: ObjectName | None = Field(
+        default=None, description="name of the ConfigMap that holds their sizes; left out: from the workflow's name"
+    )
+    cron: Annotated[Cron, EmptyIsDefault] = Field(
+        default_factory=Cron, description="what is said of a CronWorkflow beside its schedule"
+    )
+    groups: Overrides = Field(default_factory=dict, description="pod keys by id of a task group: for all tasks in it")
+    tasks: Overrides = Field(default_factory=dict, description="pod keys by task id, groups included (`group.task`)")
+
+    _source: str = PrivateAttr(default="settings")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _plain_text(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        found: list[Problem] = []
+        if isinstance(data, Mapping):
+            data = plain(data, (), found)
+            found += brace_problems(data)
+        try:
+            settings = handler(data)
+        except ValidationError as error:
+            seen = {loc for loc, _ in found}
+            found += [problem for problem in problems_of(error) if problem[0] not in seen]
+        else:
+            if not found:
+                return settings
+        raise as_validation_error(cls.__name__, found)
+
+    @classmethod
+    def load(
+        cls, obj: Self | Mapping[str, Any] | str | PathLike[str] | None = None, *, source: str = "settings"
+    ) -> Self:
+        """Return the settings that `obj` is, or that the file at the path `obj` holds; None is all defaults.
+
+        :param source: what stands in front of each line of the message where `obj` is no path.
+        :raises ConfigError: one line per problem: the file, the key's path, the value, what is allowed.
+        """
+        if isinstance(obj, cls):
+            return obj
+        if isinstance(obj, str | PathLike):
+            source = str(obj)
+            obj = read_yaml(Path(obj), may_be_empty=True)
+        elif obj is not None and not isinstance(obj, Mapping):
+            raise ConfigError(f"{source}: {type(obj).__name__} is not a path, a dict or ArgoSettings")
+        try:
+            settings = cls.model_validate(obj or {})
+        except ValidationError as error:
+            raise ConfigError(_lines(source, problems_of(error))) from None
+        settings._source = source
+        return settings
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what does not go together, in all pods and in the pods of each override by itself."""
+        yield from super().problems()
+        if self.catalog is not None and "://" not in self.catalog and not self.catalog.startswith("/"):
+            yield ("catalog",), f"{self.catalog!r} is neither an absolute path (/…) nor a URI (s3://bucket/prefix)"
+        if self.catalog is not None and CATALOG_VARIABLE in {**(self.env or {}), **(self.secrets or {})}:
+            yield ("catalog",), f"{CATALOG_VARIABLE} is in env or secrets as well: say it once"
+        if self.automount_service_account_token is False and self.executor_service_account is None:
+            message = "is false: Argo's containers could not report; name their account in executor_service_account"
+            yield ("automount_service_account_token",), message
+        slots = self.dag_source.config_map
+        if slots is not None and slots.create and slots.name == self.pools_config_map:
+            yield ("pools_config_map",), f"{slots.name!r} is the name of dag_source.config_map as well"
+        yield from PodSettings(merged([self._all_pods()]), {}).problems()
+
+    # -- pods ------------------------------------------------------------------------------------------------------
+
+    def pod_for(self, task_id: str, group_ids: Sequence[str]) -> PodSettings:
+        """Return what is said of a task's pods: all pods < outer group < inner group < task.
+
+        :param group_ids: ids of the task groups around the task, the outermost first.
+        :raises ConfigError: the parts do not go together, such as a mount of a volume that a group took away.
+        """
+        groups = [self.groups[each].layer() for each in group_ids if each in self.groups]
+        task = [self.tasks[task_id].layer()] if task_id in self.tasks else []
+        pod = PodSettings(merged([self._all_pods(), *groups, *task]), self._workflow_wide())
+        found = list(pod.problems())
+        if found:
+            raise ConfigError(_lines(f"{self._source}: the pods of {task_id or 'the workflow'}", found))
+        return pod
+
+    def _all_pods(self) -> Layer:
+        said = self.layer()
+        # At the top these are the workflow's.
+        for name in ("labels", "annotations"):
+            said.pop(name, None)
+            if getattr(self, f"pod_{name}") is not None:
+                said[name] = getattr(self, f"pod_{name}")
+        catalog = {"env": {CATALOG_VARIABLE: {"value": self.catalog}}} if self.catalog is not None else {}
+        return merged([self.dag_source.layer(), catalog, said])
+
+    def _workflow_wide(self) -> Layer:
+        return {"service_account": self.service_account, "scheduler_name": self.scheduler_name}
+
+    def check_names(self, task_ids: Iterable[str], group_ids: Iterable[str]) -> None:
+        """Check that each override is of a task or a group of the DAG.
+
+        :raises ConfigError: one line for each that is not, with the nearest id.
+        """
+        found = list(self.problems_for(task_ids, group_ids))
+        if found:
+            raise ConfigError(_lines(self._source, found))
+
+    def problems_for(self, task_ids: Iterable[str], group_ids: Iterable[str]) -> Iterator[Problem]:
+        """Yield the overrides that are of no task and no group of the DAG."""
+        tasks, groups = list(task_ids), list(group_ids)
+        for name in self.tasks:
+            if name in groups:
+                yield ("tasks", name), "is a task group: say it under groups"
+            elif name not in tasks:
+                yield ("tasks", name), f"the DAG has no such task{did_you_mean(name, tasks)} {_known(tasks)}"
+        for name in self.groups:
+            if name in tasks:
+                yield ("groups", name), "is a task: say it under tasks"
+            elif name not in groups:
+                yield ("groups", name), f"the DAG has no such task group{did_you_mean(name, groups)} {_known(groups)}"
+
+    # -- the workflow ----------------------------------------------------------------------------------------------
+
+    def metadata_fields(self) -> dict[str, Any]:
+        """Return namespace, labels and annotations of the workflow object, none of them empty."""
+        labels = {key: value for key, value in (self.labels or {}).items() if value is not None}
+        annotations = {key: value for key, value in (self.annotations or {}).items() if value is not None}
+        return _given({"namespace": self.namespace, "labels": labels, "annotations": annotations})
+
+    def workflow_fields(self) -> dict[str, Any]:
+        """Return the fields of Argo's WorkflowSpec that the settings decide, none of them empty."""
+        executor = {"serviceAccountName": self.executor_service_account} if self.executor_service_account else {}
+        found = {
+            "serviceAccountName": self.service_account,
+            "automountServiceAccountToken": self.automount_service_account_token,
+            "executor": executor,
+            "imagePullSecrets": [{"name": name} for name in self.image_pull_secrets or ()],
+            "activeDeadlineSeconds": self.active_deadline_seconds,
+            "parallelism": self.parallelism,
+            "priority": self.priority,
+            "schedulerName": self.scheduler_name,
+            "hostNetwork": self.host_network,
+            "dnsPolicy": self.dns_policy,
+            "podGC": self.pod_gc.fields() if self.pod_gc else {},
+            "ttlStrategy": self.ttl_strategy.fields() if self.ttl_strategy else {},
+        }
+        return _given(found)
+
+    def cron_fields(self) -> dict[str, Any]:
+        """Return the fields of Argo's CronWorkflowSpec that the settings decide, none of them empty."""
+        return self.cron.fields()
+
+    def pipeline_file(self, dag_file: Path) -> str:
+        """Return the path of the DAG file in the pods."""
+        return self.dag_source.pipeline_file(dag_file)
+
+    def manifests(self, dag_file: Path) -> list[dict[str, Any]]:
+        """Return what is applied beside the workflow: the ConfigMap of the DAG's files, where the export writes it.
+
+        :raises ConfigError: a file is missing or no text, or all are too large for a ConfigMap.
+        """
+        data = self.dag_source.config_map_data(dag_file)
+        if not data or self.dag_source.config_map is None:
+            return []
+        metadata = _given({"name": self.dag_source.config_map.name, "namespace": self.namespace})
+        return [{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}]
+
+    def warnings(self) -> list[str]:
+        """Return what is allowed and seldom meant: secrets in clear text, a catalog that is not shared."""
+        return [f"{self._source}: {each}" for each in [*self._catalog_warnings(), *self._secret_warnings()]]
+
+    def _catalog_warnings(self) -> Iterator[str]:
+        pod = PodSettings(self._all_pods(), {})
+        if self.catalog is None:
+            if CATALOG_VARIABLE not in pod.plain_env():
+                yield (
+                    "catalog: is not there: the pods share nothing, unless the image or env_from sets "
+                    f"{CATALOG_VARIABLE}; name an object store, or the path of a mounted volume"
+                )
+        elif self.catalog.startswith("/"):
+            inside = [path for path in pod.mount_paths() if f"{self.catalog}/".startswith(f"{path.rstrip('/')}/")]
+            if not inside:
+                yield f"catalog: no volume is mounted at {self.catalog}: each pod would have a folder of its own"
+
+    def _secret_warnings(self) -> Iterator[str]:
+        parts: list[tuple[str, PodKeys]] = [("", self)]
+        parts += [(f"groups.{name}.", each) for name, each in self.groups.items()]
+        parts += [(f"tasks.{name}.", each) for name, each in self.tasks.items()]
+        for where, part in parts:
+            for place, env in _environments(part):
+                for name in plain_secrets(env):
+                    yield (
+                        f"{where}{place}.{name}: looks like a secret, and stands in clear text in the workflow: "
+                        "put it into a Secret and name that under secrets"
+                    )
+
+
+def _environments(part: PodKeys) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield "env", part.env or {}
+    for kind in ("init_containers", "sidecars"):
+        for name, container in (getattr(part, kind) or {}).items():
+            entries = (container or {}).get("env") or []
+            yield f"{kind}.{name}.env", {each["name"]: each for each in entries}
+
+
+def _known(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:20]) + (", …" if len(names) > 20 else "")
+    return f"it has: {shown or 'none'}"
+
+
+def _lines(source: str, problems: Iterable[Problem]) -> str:
+    lines = (f"{source}: {path_of(loc)}: {message}" if loc else f"{source}: {message}" for loc, message in problems)
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None and value != {} and value != []}
