@@ -50,7 +50,7 @@ class _Recorder(argparse.ArgumentParser):
         super().__init__(add_help=False)
         self.found: list[Any] = []
 
-    def add_argument(self, *flags: Any, **options: Any) -> Any:  # type: ignore[override]
+    def add_argument(self, *flags: Any, **options: Any) -> Any:
         from airflow.cli.cli_config import Arg as untyped_arg  # noqa: N813  a class, called like a function below
 
         # Airflow leaves its signature without types.

@@ -122,9 +122,8 @@ class _Compiler:
         manifest = {"apiVersion": _API, "kind": _KINDS[self._kind], "metadata": metadata}
         if self._kind != "cron":
             return {**manifest, "spec": spec}
-        cron = {
-            "schedules": Commented(list(self._schedule.crons), f"Airflow: {self._dag.timetable.__class__.__name__}")
-        }
+        crons = Commented(list(self._schedule.crons), f"Airflow: {type(self._dag.timetable).__name__}")
+        cron: dict[str, Any] = {"schedules": crons}
         if self._schedule.timezone and self._schedule.timezone != "UTC":
             cron["timezone"] = self._schedule.timezone
         return {**manifest, "spec": {**cron, **self._settings.cron_fields(), "workflowSpec": spec}}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_raynode.argo.names import argo_names, mapped_group_ids
+from airflow_provider_raynode.argo.names import argo_names, mapped_group_ids, per_dag
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -103,7 +102,7 @@ def index_outputs(dag: DAG, task_id: str) -> dict[str, str]:
     return {f"indexes-{names[each]}": each for each in _sole_dependants(dag).get(task_id, ())}
 
 
-@functools.lru_cache(maxsize=8)
+@per_dag
 def _sole_dependants(dag: DAG) -> dict[str, list[str]]:
     """Return by task what is mapped over nothing but its XComs."""
     found: dict[str, list[str]] = {}

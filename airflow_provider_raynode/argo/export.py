@@ -94,6 +94,7 @@ def export_dag(
         pipeline_file=chosen.pipeline_file(dag_file),
         ray_jobs=ray == "rayjob",
     )
+    manifests += chosen.manifests(dag_file)
     header = (
         f"DAG {dag.dag_id} of {dag_file.name}, by airflow-provider-raynode {__version__} for Argo Workflows 3.7.16, "
         "4.0.7\nor newer. Not to be edited: change the DAG or the settings, and export again."

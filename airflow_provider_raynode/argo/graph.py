@@ -214,7 +214,8 @@ class _Builder:
     def _setups_above(self, task: Any) -> set[str]:
         if not self._has_setups:
             return set()
-        return {each.task_id for each in task.get_upstreams_only_setups()} - task.upstream_task_ids
+        above: set[str] = {each.task_id for each in task.get_upstreams_only_setups()}
+        return above - set(task.upstream_task_ids)
 
     def _setups_between(self, task: Any) -> set[str]:
         """Return the names of what a teardown waits for: all between its setups and itself."""
@@ -224,7 +225,8 @@ class _Builder:
         found: set[str] = set()
         for each in task.upstream_task_ids:
             if self._dag.task_dict[each].is_setup:
-                found |= above & self._dag.task_dict[each].get_flat_relative_ids(upstream=False)
+                below: set[str] = self._dag.task_dict[each].get_flat_relative_ids(upstream=False)
+                found |= above & below
         scope = self._scope_of[task.task_id]
         return {self._names[each] if self._scope_of[each] == scope else self._outer_name(each) for each in found}
 

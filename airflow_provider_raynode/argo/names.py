@@ -6,13 +6,14 @@ import functools
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
+T = TypeVar("T")
 # Argo's limits: a task's or template's name, a workflow's (a Kubernetes label), a CronWorkflow's (it gets a suffix).
 LONGEST_NAME = 128
 LONGEST_WORKFLOW = 63
@@ -67,7 +68,25 @@ def unique_names(ids: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str
     return {each: f"{name}-{_digest(each)}" if clashes(name) else name for each, name in plain.items()}
 
 
-@functools.lru_cache(maxsize=8)
+def per_dag(function: Callable[[DAG], T]) -> Callable[[DAG], T]:
+    """Keep what a function returns with the DAG object, whose shape does not change once its file is loaded.
+
+    Not an lru_cache: two DAGs of the same task ids are equal for it, whatever lies between the tasks.
+    """
+
+    @functools.wraps(function)
+    def kept(dag: DAG) -> T:
+        values: dict[str, Any] = vars(dag).setdefault("_raynode_argo", {})
+        name = f"{function.__module__}.{function.__qualname__}"
+        if name not in values:
+            values[name] = function(dag)
+        found: T = values[name]
+        return found
+
+    return kept
+
+
+@per_dag
 def argo_names(dag: DAG) -> Mapping[str, str]:
     """Return the Argo task name of each task and of each mapped task group of a DAG, by its Airflow id."""
     return MappingProxyType(unique_names([*dag.task_ids, *mapped_group_ids(dag)], taken=(GATE,)))

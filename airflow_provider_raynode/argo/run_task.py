@@ -204,7 +204,7 @@ class _Runner:
         first_try = before.first_try if before and earlier else try_number
         self._write("running", try_number, first_try)
         self._store.clear_xcoms(self._task.task_id, self._index)
-        result = self._execute(try_number, first_try - 1 + self._task.retries)
+        result = self._execute(try_number, first_try - 1 + (self._task.retries or 0))
         self._write(result.state, try_number, first_try, result)
         self._write_outputs(result.state, result.skipped)
         log.info("raynode: %s: %s", self._task.task_id, result.state)
@@ -236,14 +236,15 @@ class _Runner:
 
         if not is_fan_out(self._task):
             return
-        target = self._task.partial_kwargs if self._task.is_mapped else vars(self._task)
+        task: Any = self._task
+        target = task.partial_kwargs if task.is_mapped else vars(task)
         if self._call.ray_config_file:
             path = Path(self._call.ray_config_file).expanduser()
             if not path.is_file():
                 raise WrongCallError(f"--ray-config-file: {path}: no such file")
             target["ray_config"] = str(path.absolute())
         if self._call.ray == "rayjob":
-            self._task.address = "rayjob"
+            task.address = "rayjob"
 
     # -- the trigger rule ------------------------------------------------------------------------------------------
 

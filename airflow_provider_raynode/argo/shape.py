@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.argo.names import per_dag
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -65,12 +66,12 @@ def skips_all_below(task: Any) -> bool:
     return True
 
 
-@functools.lru_cache(maxsize=8)
+@per_dag
 def _skippers(dag: DAG) -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     for task in dag.tasks:
-        # Inside a mapped task group Airflow 3.3 skips nothing: its scheduler looks for the XCom of an unmapped parent at
-        # the map index -1 (NotPreviouslySkippedDep).
+        # Inside a mapped task group Airflow 3.3 skips nothing: its scheduler looks for the XCom of an unmapped parent
+        # at the map index -1 (NotPreviouslySkippedDep).
         if is_skipper(task) and scope_of(task) is None:
             whole = skips_all_below(task) and not task.is_mapped
             below = task.get_flat_relative_ids(upstream=False) if whole else task.downstream_task_ids

@@ -111,7 +111,7 @@ class RayCluster(Section):
     runtime_env: RuntimeEnv | None = Field(default=None, description="what the job's processes need")
     kuberay: KubeRay | None = Field(
         default=None,
-        description="a cluster of the node's own on Kubernetes; for `raynode argo export --ray rayjob`, unused in Airflow",
+        description="a Ray cluster of the node's own, for `raynode argo export --ray rayjob`; unused in Airflow",
     )
 
 

@@ -111,7 +111,7 @@ class TaskRun:
             for index in range(count):
                 self._map_index = index
                 instance = self._instance(None)
-                found.append(map_variables(self._dag.task_dict[self._task_id], instance.get_template_context()))
+                found.append(map_variables(self._task(), instance.get_template_context()))
         return found
 
     # -- below the surface -----------------------------------------------------------------------------------------
@@ -151,6 +151,7 @@ class TaskRun:
         from airflow.sdk.api.datamodels._generated import TaskInstanceState, TIRunContext
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
+        no_bundle: Any = None
         key = f"{self._dag.dag_id}\n{self._run.run_id}\n{self._task_id}\n{self._map_index}"
         context = TIRunContext(
             dag_run=self._dag_run,
@@ -169,14 +170,17 @@ class TaskRun:
             try_number=self._try_number,
             map_index=self._map_index,
             dag_version_id=_NAMESPACE,
-            task=self._dag.task_dict[self._task_id],
-            bundle_instance=None,
+            task=self._task(),
+            bundle_instance=no_bundle,
             _ti_context_from_server=context,
             max_tries=self._max_tries,
             start_date=self._started,
             state=TaskInstanceState.RUNNING,
             sentry_integration="",
         )
+
+    def _task(self) -> Any:
+        return self._dag.task_dict[self._task_id]
 
     def _wait_for_event(self, message: Any) -> tuple[str, dict[str, Any], Any]:
         log.info("Deferred: the trigger %s runs in this pod", message.classpath)
@@ -199,8 +203,8 @@ class TaskRun:
                 task_id, index = (each, -1) if isinstance(each, str) else each
                 yield task_id, int(index)
             return
-        # With a map index the SDK sends no message. The scheduler looks at the XCom of a mapped parent, at the index of the
-        # child (NotPreviouslySkippedDep), so that only mapped children are skipped.
+        # With a map index the SDK sends no message. The scheduler looks at the XCom of a mapped parent, at the index of
+        # the child (NotPreviouslySkippedDep), so that only mapped children are skipped.
         found, value = self._store.xcom(self._task_id, self._map_index, _SKIP_KEY)
         own = self._dag.task_dict[self._task_id]
         if not found or not own.is_mapped or not isinstance(value, dict):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from airflow.exceptions import AirflowSkipException
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, TaskGroup, get_current_context, task, task_group
+from airflow.sdk.exceptions import AirflowSkipException
 
 
 @task

@@ -7,9 +7,9 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from airflow.exceptions import AirflowFailException
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, get_current_context, task
+from airflow.sdk.exceptions import AirflowFailException
 
 NOW = timedelta(0)
 SOON = timedelta(milliseconds=10)
@@ -101,7 +101,7 @@ with DAG("state_survives_a_try"):
     keeps()
 
 with DAG("skip_on_the_second_try"):
-    from airflow.exceptions import AirflowSkipException
+    from airflow.sdk.exceptions import AirflowSkipException
 
     @task(retries=2, retry_delay=NOW)
     def skips():
@@ -152,7 +152,7 @@ with DAG(
 
     @task(on_skipped_callback=lambda context: note("skipped"))
     def skipped():
-        from airflow.exceptions import AirflowSkipException
+        from airflow.sdk.exceptions import AirflowSkipException
 
         raise AirflowSkipException
 

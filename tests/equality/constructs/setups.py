@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from airflow.exceptions import AirflowSkipException
 from airflow.sdk import DAG, setup, task, teardown
+from airflow.sdk.exceptions import AirflowSkipException
 
 
 @setup

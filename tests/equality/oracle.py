@@ -1,0 +1,41 @@
+"""What Airflow makes of a DAG: `dag.test()`, read back from its database."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+Instance = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run: its state, and by task instance its state, its try number, its XComs as JSON data."""
+
+    state: str
+    states: dict[Instance, str]
+    tries: dict[Instance, int]
+    xcoms: dict[tuple[str, int, str], Any]
+
+
+def airflow_outcome(dag: Any, conf: dict[str, Any] | None = None) -> Outcome:
+    """Run a live DAG once with `dag.test()`."""
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    from airflow.models.xcom import XComModel
+    from airflow.utils.session import create_session
+
+    bag = DagBag(os.devnull, collect_dags=False)
+    bag.bag_dag(dag)
+    sync_bag_to_db(bag, "dags-folder", None)
+    run = dag.test(run_conf=conf)
+    with create_session() as session:
+        rows = session.query(XComModel).filter(XComModel.run_id == run.run_id, XComModel.dag_id == run.dag_id)
+        xcoms = {(row.task_id, row.map_index, row.key): row.value for row in rows}
+    instances = run.get_task_instances()
+    return Outcome(
+        state=str(run.state.value),
+        states={(ti.task_id, ti.map_index): str(ti.state) for ti in instances},
+        tries={(ti.task_id, ti.map_index): ti.try_number for ti in instances},
+        xcoms=xcoms,
+    )
