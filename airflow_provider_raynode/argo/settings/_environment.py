@@ -15,7 +15,6 @@ from airflow_provider_raynode.argo.settings._words import (
     by_name,
     collected,
     environment_name,
-    mapping,
 )
 from airflow_provider_raynode.config._section import Problem, Section
 from airflow_provider_raynode.config._values import Switch, Text, shown
@@ -129,7 +128,11 @@ def _env(value: Any) -> Any:
 
 
 def _secrets(value: Any) -> Any:
-    return None if value is None else by_name("secrets", mapping(value), "name", _secret)
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise ValueError(f"is of type {type(value).__name__}, not a mapping (VARIABLE: {{name: …, key: …}})")
+    return by_name("secrets", value, "name", _secret)
 
 
 def _source(body: Any) -> dict[str, Any]:

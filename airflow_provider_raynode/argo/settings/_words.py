@@ -58,7 +58,10 @@ def named_entries(value: Any, name: str) -> Iterator[tuple[Loc, str, Any]]:
         yield from (((key,), key, body) for key, body in value.items())
         return
     if not isinstance(value, list):
-        raise ValueError(f"{shown(value)} is neither a mapping (name: …) nor a list of mappings with {name}")
+        # The value stays out of the message: it may hold a secret.
+        raise ValueError(
+            f"is of type {type(value).__name__}, neither a mapping (name: …) nor a list with {name} in each"
+        )
     seen: set[str] = set()
     for index, entry in enumerate(value):
         if not isinstance(entry, Mapping) or not isinstance(entry.get(name), str):

@@ -23,7 +23,7 @@ _GIT_INIT = "raynode-git-clone"
 _LARGEST_CONFIG_MAP = 1 << 20
 
 # $1 repository, $2 revision, $3 depth (0: all). Arguments, so that no text of the settings becomes code. A server may
-# refuse to give a commit that is no branch's or tag's tip: then all is fetched.
+# refuse a depth, or a commit that is no branch's or tag's tip: then all is fetched.
 _CLONE = """\
 HOME=$(mktemp -d); export HOME GIT_TERMINAL_PROMPT=0
 if [ -f $SECRET/ssh-privatekey ]; then
@@ -33,19 +33,23 @@ if [ -f $SECRET/ssh-privatekey ]; then
   export GIT_SSH_COMMAND="ssh -i $HOME/key -o IdentitiesOnly=yes -o StrictHostKeyChecking=$hosts"
 fi
 if [ -f $SECRET/password ]; then
-  user='$(cat $SECRET/username 2>/dev/null || echo git)'
-  git config --global credential.helper "!f() { echo username=$user; echo password=\\$(cat $SECRET/password); }; f"
+  cat > "$HOME/login" <<'END'
+echo "username=$(cat $SECRET/username 2>/dev/null || echo git)"
+echo "password=$(cat $SECRET/password)"
+END
+  git config --global credential.helper "!sh $HOME/login"
 fi
 git config --global --add safe.directory '*'
 git init --quiet .
-git remote add origin "$1"
+git remote add origin "$1" 2>/dev/null || git remote set-url origin "$1"
 depth=''
 if [ "$3" -gt 0 ]; then depth="--depth=$3"; fi
 if git fetch --quiet $depth origin "$2"; then
   git checkout --quiet --detach FETCH_HEAD
 else
   git fetch --quiet --tags origin '+refs/heads/*:refs/remotes/origin/*'
-  git checkout --quiet --detach "$2"
+  git remote set-head origin --auto >/dev/null 2>&1 || true
+  git checkout --quiet --detach "origin/$2" 2>/dev/null || git checkout --quiet --detach "$2"
 fi
 """.replace("$SECRET", _GIT_SECRET)
 

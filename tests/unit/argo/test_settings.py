@@ -1,11 +1,16 @@
 """The settings file: every key reaches its field of Kubernetes or Argo, and overrides merge field by field."""
+# ruff: noqa: E501  one case per line
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -210,7 +215,7 @@ def test_catalog_reaches_the_pods_and_a_task_may_have_its_own() -> None:
 def test_load_takes_a_file_settings_and_an_empty_file(tmp_path: Path) -> None:
     path = tmp_path / "argo.yaml"
     path.write_text("# nothing yet\n")
-    assert ArgoSettings.load(path) == ArgoSettings.load(None)
+    assert ArgoSettings.load(path).model_dump() == ArgoSettings.load(None).model_dump()
     path.write_text("env: {MODE: on}\nresources: {memory: 4e9}\n")
     settings = ArgoSettings.load(str(path))
     assert settings.pod_for("t", ()).container_fields()["env"] == [{"name": "MODE", "value": "on"}]
@@ -435,6 +440,51 @@ def test_init_container_clones_branch_tag_and_commit(tmp_path: Path) -> None:
     assert found.container_fields()["volumeMounts"] == [{"mountPath": clone["workingDir"], "name": "raynode-dag"}]
     missing = [*clone["command"], f"file://{origin}", "no-such-branch", "1"]
     assert subprocess.run(missing, cwd=tmp_path, capture_output=True, check=False).returncode != 0
+
+
+def test_init_container_reads_the_password_from_the_mounted_secret(tmp_path: Path) -> None:
+    work, bare, secret = tmp_path / "work", tmp_path / "bare.git", tmp_path / "secret"
+    for folder in (work, secret):
+        folder.mkdir()
+    git(work, "init", "--quiet", "--initial-branch=main")
+    (work / "x.py").write_text("private")
+    git(work, "add", ".")
+    git(work, "commit", "--quiet", "-m", "one")
+    git(tmp_path, "clone", "--quiet", "--bare", str(work), str(bare))
+    git(bare, "update-server-info")
+    (secret / "username").write_text("robot")
+    (secret / "password").write_text("pass  word$1'\n")
+    expected = "Basic " + base64.b64encode(b"robot:pass  word$1'").decode()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.headers.get("Authorization") == expected:
+                super().do_GET()
+            else:
+                self.send_response(401)
+                self.send_header("WWW-Authenticate", "Basic")
+                self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/bare.git"
+        source = {"repository": url, "revision": "main", "path": ".", "secret": "deploy"}
+        pod_settings = ArgoSettings.load({"dag_source": {"git": source}}).pod_for("t", ())
+        (clone,) = pod_settings.template_fields()["initContainers"]
+        mounted = {each["name"]: each["mountPath"] for each in clone["volumeMounts"]}["raynode-git-secret"]
+        command = [each.replace(mounted, str(secret)) for each in clone["command"]]
+        (target := tmp_path / "clone").mkdir()
+        # Such a plain file server knows no depth: the script has to fetch all.
+        done = subprocess.run(
+            [*command, *clone["args"]], cwd=target, capture_output=True, text=True, check=False, timeout=60
+        )
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert (target / "x.py").read_text() == "private"
+    assert "word$1" not in done.stdout + done.stderr
 
 
 def test_git_secret_is_mounted_in_the_init_container_only_and_comes_before_others() -> None:

@@ -1,0 +1,136 @@
+"""Both example DAGs with a real Ray: on Argo as in Airflow, with the embedded Ray and as RayJobs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from compare import _states
+from oracle import Outcome, airflow_outcome
+from workflow import Argo
+
+from airflow_provider_raynode.argo.dag_file import load_dag
+
+pytestmark = [pytest.mark.airflow, pytest.mark.ray]
+
+DAGS = Path(__file__).resolve().parents[2] / "dags"
+
+
+def outcomes(name: str, argo: Argo, **options: Any) -> tuple[Outcome, Outcome]:
+    """Return what Airflow and Argo make of an example; states and tries are equal."""
+    path = DAGS / name
+    airflow = airflow_outcome(load_dag(path))
+    ours = argo.run(load_dag(path), path, **options)
+    assert ours.state == airflow.state == "success", argo.last.report()
+    assert _states(ours) == _states(airflow)
+    assert {key: airflow.tries[key] for key in ours.tries} == ours.tries
+    return airflow, ours
+
+
+def nodes(outcome: Outcome, task_id: str) -> list[Any]:
+    """Return what the fan-in of a node pushed, by map index, without what is another in every run."""
+    found = sorted(
+        (index, value)
+        for (name, index, key), value in outcome.xcoms.items()
+        if name == task_id and key == "return_value"
+    )
+    return [{"config": value["best_config"], "metrics": value["best_metrics"]} for _, value in found]
+
+
+def scores(found: list[Any]) -> list[Any]:
+    return [(each["config"], each["metrics"]["accuracy"]) for each in found]
+
+
+def test_the_mapped_search_finds_the_same(airflow_db: None, argo: Argo) -> None:
+    """A grid search per data set in a mapped task group: best configs and metrics are equal."""
+    airflow, ours = outcomes("mapped_search.py", argo)
+    assert scores(nodes(ours, "search.tuning.fan_in")) == scores(nodes(airflow, "search.tuning.fan_in"))
+    assert len(nodes(ours, "search.tuning.fan_in")) == 3
+
+
+def test_the_tuning_example_runs_as_it_is(airflow_db: None, argo: Argo) -> None:
+    """Its search is parallel, so two runs may find another best trial; the baseline and the shape are equal."""
+    airflow, ours = outcomes("hyperparameter_tuning.py", argo)
+    theirs, found = (each.xcoms[("evaluate", -1, "return_value")] for each in (airflow, ours))
+    assert found["baseline"] == theirs["baseline"]
+    assert abs(found["tuned"] - theirs["tuned"]) < 0.03
+    tuned = ours.xcoms[("ray_hyperparameter_tuning.fan_in", -1, "return_value")]
+    assert set(tuned) == {"best_trial", "best_config", "best_metrics", "outputs", "trials", "run_record"}
+
+
+class Kubernetes:
+    """What KubeRay does with a RayJob, as far as Argo sees it: the entrypoint runs once, its exit is the job's status.
+
+    The entrypoint is run with an embedded Ray in the place of the RayJob's cluster.
+    """
+
+    def __init__(self, env: dict[str, str]) -> None:
+        self.env = env
+        self.manifests: list[dict[str, Any]] = []
+
+    def __call__(self, manifest: dict[str, Any], action: str) -> dict[str, Any]:
+        self.manifests.append(manifest)
+        program, *arguments = shlex.split(manifest["spec"]["entrypoint"])
+        assert program == "python"
+        done = subprocess.run(
+            [sys.executable, *arguments, "--local"], env={**os.environ, **self.env}, check=False, timeout=300
+        )
+        status = "SUCCEEDED" if done.returncode == 0 else "FAILED"
+        deployment = "Complete" if done.returncode == 0 else "Failed"
+        return {"status": {"jobStatus": status, "jobDeploymentStatus": deployment}}
+
+
+NODE = """
+from airflow.sdk import DAG, task
+from airflow_provider_raynode import pickled, ray_node
+
+def train(x, fail=False):
+    if fail:
+        raise ValueError("the trial fails")
+    return {{"score": float(x), "model": [x]}}
+
+with DAG("on_a_ray_job"):
+    node = ray_node(
+        "search",
+        python_callable=train,
+        ray_config={{
+            "ray_cluster": {{"kuberay": {{"image": "ray:1", "worker_groups": [{{"name": "small", "replicas": 2}}]}}}},
+            "ray_tune": {{"metric": "score", "mode": "max",
+                          "search_space": {{"x": {{"type": "grid_search", "values": [1, 2, 3]}}}}}},
+            "default_resources": {{"num_cpus": 0.5}},
+        }},
+        op_kwargs={{"fail": {fail}}},
+        returns=[pickled("model")],
+    )
+
+    @task
+    def use(tuned):
+        from airflow_provider_raynode import catalog
+
+        return catalog.load(tuned["outputs"]["model"])
+
+    use(node.output)
+"""
+
+
+@pytest.mark.parametrize("fail", [False, True])
+def test_a_search_as_a_ray_job(fail: bool, airflow_db: None, argo: Argo, tmp_path: Path) -> None:
+    path = tmp_path / "ray_job.py"
+    path.write_text(NODE.format(fail=fail))
+    kubernetes = Kubernetes({"RAY_AUTH_MODE": "disabled"})
+    airflow = airflow_outcome(load_dag(path))
+    ours = argo.run(load_dag(path), path, ray="rayjob", resource_handler=kubernetes)
+    assert _states(ours) == _states(airflow), argo.last.report()
+    assert ours.state == airflow.state
+    (manifest,) = kubernetes.manifests
+    assert manifest["kind"] == "RayJob"
+    assert manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] == 2
+    if fail:
+        assert "the trial fails" in argo.last.node("search-tune").log
+    else:
+        assert ours.xcoms[("use", -1, "return_value")] == airflow.xcoms[("use", -1, "return_value")] == [3]
