@@ -69,7 +69,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for shape in _SHAPES:
             rows = []
-            for count in (tasks // 2, tasks):
+            for count in (tasks, 2 * tasks):
                 path = dag_file(Path(scratch), shape, count)
                 parse = best(lambda path=path: load_dag(path))
                 dag = load_dag(path)
@@ -77,10 +77,10 @@ def main() -> None:
                 whole = best(lambda dag=dag, path=path: export_dag(dag, path))
                 lint = best(lambda text=export.text: lint_text(text))
                 rows.append((parse, whole, lint, len(export.text) / 1000))
-            (_, half_time, _, half_size), (parse, whole, lint, size) = rows
+            (parse, whole, lint, size), (_, twice_time, _, twice_size) = rows
             print(
-                f"| {shape} | {tasks} | {parse:.2f} | {whole:.2f} | {lint:.2f} | {size:.0f} | {whole / half_time:.2f} "
-                f"| {size / half_size:.2f} |"
+                f"| {shape} | {tasks} | {parse:.2f} | {whole:.2f} | {lint:.2f} | {size:.0f} | {twice_time / whole:.2f} "
+                f"| {twice_size / size:.2f} |"
             )
 
 

@@ -47,4 +47,5 @@ def pod_override(executor_config: Any) -> tuple[str, dict[str, Any]]:
 def _as_json(pod: Any) -> dict[str, Any]:
     from kubernetes.client import ApiClient
 
-    return dict(ApiClient().sanitize_for_serialization(pod))
+    client: Any = ApiClient()
+    return dict(client.sanitize_for_serialization(pod))

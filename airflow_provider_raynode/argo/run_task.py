@@ -60,6 +60,7 @@ class TaskCall:
     scheduled_time: str = ""
     run_after: str = ""
     retries: str = "0"
+    max_retries: int | None = None
     structure: str = ""
     outputs: str = ""
     decide: str = "controller"
@@ -98,6 +99,7 @@ def add_run_task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scheduled-time", default="", metavar="ISO", help="time that the cron schedule asked for")
     parser.add_argument("--run-after", default="", metavar="ISO", help="when the run was submitted; default: now")
     parser.add_argument("--retries", default="0", metavar="N", help="earlier tries of this node, Argo's {{retries}}")
+    parser.add_argument("--max-retries", type=int, metavar="N", help="how often Argo tries again; default: the task's")
     parser.add_argument("--structure", default="", metavar="HASH", help="refuse a DAG of another structure")
     parser.add_argument("--outputs", default="", metavar="FOLDER", help="where to write Argo's output parameters")
     parser.add_argument(
@@ -204,7 +206,8 @@ class _Runner:
         first_try = before.first_try if before and earlier else try_number
         self._write("running", try_number, first_try)
         self._store.clear_xcoms(self._task.task_id, self._index)
-        result = self._execute(try_number, first_try - 1 + (self._task.retries or 0))
+        retries = self._task.retries if self._call.max_retries is None else self._call.max_retries
+        result = self._execute(try_number, first_try - 1 + (retries or 0))
         self._write(result.state, try_number, first_try, result)
         self._write_outputs(result.state, result.skipped)
         log.info("raynode: %s: %s", self._task.task_id, result.state)

@@ -18,15 +18,18 @@ from airflow_provider_raynode.argo.pod_override import pod_override
 from airflow_provider_raynode.argo.ray_job import is_execution, is_fan_out
 from airflow_provider_raynode.argo.shape import operator_class
 from airflow_provider_raynode.argo.yaml_writer import Commented
+from airflow_provider_raynode.exceptions import ConfigError
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
-    from airflow_provider_raynode.argo.settings import ArgoSettings
+    from airflow_provider_raynode.argo.settings import ArgoSettings, PodSettings
 
 OUTPUTS = "/tmp/raynode-outputs"
 # Seconds over a task's execution_timeout after which Argo ends its pod: room for the start and for on_kill.
 _GRACE_S = 300
+# A pod that only counts has nothing to fail by: it is started again where it was lost.
+_RETRY_LOST = {"limit": "3", "retryPolicy": "OnError"}
 _ROLES = {"RayFanOutOperator": "fan-out", "RayTuneOperator": "tune", "RayFanInOperator": "fan-in"}
 _HASH = 6
 
@@ -52,11 +55,7 @@ class Templates:
 
     def of_plan(self, group: Any) -> str:
         """Return the key of the template for the pod that plans a mapped task group."""
-        body = {
-            **self._pod([*self.command, "--plan"], group.group_id, _groups_of(group)),
-            "outputs": _outputs(["indexes"]),
-        }
-        return self._keep(group, "plan", body)
+        return self._keep(group, "plan", self._plan_body(self.settings.pod_for(group.group_id, _groups_of(group))))
 
     def named(self) -> dict[str, tuple[str, dict[str, Any]]]:
         """Return for each key the template's name and body.
@@ -92,47 +91,41 @@ class Templates:
         return key
 
     def _task_body(self, task: Any, *, plan: bool) -> dict[str, Any]:
-        command = [*self.command, "--plan" if plan else "--decide={{inputs.parameters.decide}}"]
+        pod = self.settings.pod_for(task.task_id, _groups_of(task))
+        if plan:
+            return self._plan_body(pod)
         on_ray_job = self.ray_jobs and (is_fan_out(task) or is_execution(task))
-        if on_ray_job:
-            command.append("--ray=rayjob")
-        # A RayJob is tried again by its own template; the execution task only reads what it left.
-        retry = {} if plan or (on_ray_job and is_execution(task)) else self._retry(task)
+        command = [*self.command, "--decide={{inputs.parameters.decide}}", *(["--ray=rayjob"] if on_ray_job else [])]
+        fields = pod.template_fields()
+        retry = _retry(task, fields.pop("retryStrategy", {}))
+        if on_ray_job and is_execution(task):
+            # A RayJob is tried again by its own template; the execution task only reads what it left.
+            retry = {}
         if retry:
             command.append("--retries={{retries}}")
-        body = self._pod(command, task.task_id, _groups_of(task))
-        # What the settings say of retries and time limits wins over the DAG.
-        body = {**retry, **({} if plan else self._limits(task)), **body}
-        if not plan:
-            _patch(body, task)
-        extra = ["indexes"] if plan else list(index_outputs(self.dag, task.task_id))
-        body["outputs"] = _outputs(extra, ray_job.OUTPUTS if on_ray_job and is_fan_out(task) else ())
+            if retry["limit"].isdigit() and int(retry["limit"]) != (task.retries or 0):
+                command.append(f"--max-retries={retry['limit']}")
+        # What the settings say of time limits wins over the DAG.
+        body = {**({"retryStrategy": retry} if retry else {}), **self._limits(task), **fields}
+        _patch(body, task)
+        body["container"] = self._container(pod, command)
+        outputs = ray_job.OUTPUTS if on_ray_job and is_fan_out(task) else ()
+        body["outputs"] = _outputs(index_outputs(self.dag, task.task_id), outputs)
         return body
 
-    def _pod(self, command: list[str], node_id: str, group_ids: list[str]) -> dict[str, Any]:
-        pod = self.settings.pod_for(node_id, group_ids)
-        fields = pod.template_fields()
+    def _plan_body(self, pod: PodSettings) -> dict[str, Any]:
+        fields = {key: value for key, value in pod.template_fields().items() if key != "retryStrategy"}
+        return {
+            "retryStrategy": dict(_RETRY_LOST),
+            **fields,
+            "container": self._container(pod, [*self.command, "--plan"]),
+            "outputs": _outputs(["indexes"]),
+        }
+
+    def _container(self, pod: PodSettings, arguments: list[str]) -> dict[str, Any]:
         container = pod.container_fields()
         program = container.pop("command", None) or ["raynode"]
-        return {**fields, "container": {"command": [*program, "argo", "run-task"], "args": command, **container}}
-
-    def _retry(self, task: Any) -> dict[str, Any]:
-        if not task.retries:
-            return {}
-        strategy: dict[str, Any] = {
-            "limit": str(task.retries),
-            "retryPolicy": "Always",
-            "expression": f"!(lastRetry.exitCode in {list(map(str, NO_RETRY_CODES))})",
-        }
-        delay = _seconds(task.retry_delay)
-        if delay:
-            strategy["backoff"] = {"duration": f"{delay}s"}
-            if factor := round(float(task.retry_exponential_backoff or 0)):
-                # True counts as Airflow's own factor of 2.
-                strategy["backoff"]["factor"] = str(max(factor, 2))
-                if task.max_retry_delay:
-                    strategy["backoff"]["cap"] = f"{_seconds(task.max_retry_delay)}s"
-        return {"retryStrategy": strategy}
+        return {"command": [*program, "argo", "run-task"], "args": arguments, **container}
 
     def _limits(self, task: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -157,6 +150,32 @@ class _Found:
 def semaphore_of(task: Any) -> str:
     """Return the key of the semaphore that holds a task's max_active_tis_per_dag."""
     return f"max-active-{task.task_id}"
+
+
+def _retry(task: Any, asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the retryStrategy: the DAG's, with what the settings say laid over it key by key; empty for no retries.
+
+    Airflow's exponential backoff adds a jitter to retry_delay * factor ** (try - 1); Argo's has none.
+    """
+    if not task.retries and not asked:
+        return {}
+    backoff: dict[str, str] = {}
+    if task.retries and (delay := _seconds(task.retry_delay)):
+        backoff["duration"] = f"{delay}s"
+        if factor := round(float(task.retry_exponential_backoff or 0)):
+            # True counts as Airflow's own factor of 2.
+            backoff["factor"] = str(max(factor, 2))
+            if task.max_retry_delay:
+                backoff["cap"] = f"{_seconds(task.max_retry_delay)}s"
+    backoff |= asked.get("backoff", {})
+    strategy = {
+        "limit": str(task.retries or 0),
+        "retryPolicy": "Always",
+        "expression": f"!(lastRetry.exitCode in {list(map(str, NO_RETRY_CODES))})",
+        **{key: value for key, value in asked.items() if key != "backoff"},
+        **({"backoff": backoff} if backoff else {}),
+    }
+    return {**strategy, "limit": str(strategy["limit"])}
 
 
 def _role(task: Any) -> str:
@@ -188,7 +207,13 @@ def _patch(body: dict[str, Any], task: Any) -> None:
 def _parsed(patch: str) -> dict[str, Any]:
     import yaml
 
-    return dict(yaml.safe_load(patch))
+    try:
+        return dict(yaml.safe_load(patch))
+    except (yaml.YAMLError, TypeError, ValueError):
+        raise ConfigError(
+            "pod_spec_patch: with a template tag in it, it cannot be laid over a task's pod_override: leave one of them "
+            "out"
+        ) from None
 
 
 def _waits_elsewhere(task: Any) -> bool:
