@@ -22,6 +22,7 @@ MAY_USE = {
     "spec": {"config", "exceptions", "returns"},
     "runtime": {"catalog", "config", "exceptions", "returns", "spec"},
     "hooks": {"catalog", "config", "exceptions", "launchers", "links", "spec"},
+    "argo": {"catalog", "config", "exceptions", "hooks", "operators", "runtime"},
     "launchers": {"catalog", "config", "exceptions", "hooks", "spec"},
 }
 
