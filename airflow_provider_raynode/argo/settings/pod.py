@@ -39,6 +39,10 @@ def _words(value: Any) -> Any:
 Command = Annotated[list[Text], Field(min_length=1), BeforeValidator(_words)]
 
 
+# The volume that each run claims for the catalog where the settings name none, and where the pods find it.
+CLAIM, CLAIM_PATH = "raynode-catalog", "/raynode/catalog"
+
+
 class PodKeys(Section):
     """The keys that stand at the top of the file, for all pods, and in `groups` and `tasks`."""
 
@@ -209,7 +213,7 @@ class PodSettings:
             yield ("resources", *loc), message
         if "volumes" in self._own.get("pod_spec_patch", ""):
             return
-        known = self._own.get("volumes") or {}
+        known = {CLAIM, *(self._own.get("volumes") or {})}
         for path, mount in (self._own.get("volume_mounts") or {}).items():
             if mount["name"] not in known:
                 yield (

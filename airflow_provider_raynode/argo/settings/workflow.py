@@ -24,7 +24,14 @@ from airflow_provider_raynode.argo.settings._words import (
     brace_problems,
 )
 from airflow_provider_raynode.argo.settings.dag_source import DagSource, ImageSource
-from airflow_provider_raynode.argo.settings.pod import CATALOG_VARIABLE, PodKeys, PodOverrides, PodSettings
+from airflow_provider_raynode.argo.settings.pod import (
+    CATALOG_VARIABLE,
+    CLAIM,
+    CLAIM_PATH,
+    PodKeys,
+    PodOverrides,
+    PodSettings,
+)
 from airflow_provider_raynode.config._section import (
     Problem,
     Section,
@@ -43,6 +50,12 @@ from airflow_provider_raynode.config._values import (
 )
 from airflow_provider_raynode.config._yaml import plain, read_yaml
 from airflow_provider_raynode.exceptions import ConfigError
+
+# Kubernetes' claim of a volume for one run. ReadWriteOnce: not every cluster has storage for several nodes at once.
+_CATALOG_CLAIM = {
+    "metadata": {"name": CLAIM},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+}
 
 
 class PodGc(Section):
@@ -150,7 +163,7 @@ class ArgoSettings(PodKeys):
     catalog: Text | None = Field(
         default=None,
         description="absolute path or URI (s3://, gs://) of the catalog that all pods reach; "
-        f"they get it as `{CATALOG_VARIABLE}`",
+        f"they get it as `{CATALOG_VARIABLE}`; left out: a volume that each run claims for itself",
     )
     configuration_file: AbsolutePath | None = Field(
         default=None, description="path in the pods of the task runner's configuration file"
@@ -269,8 +282,20 @@ class ArgoSettings(PodKeys):
             said.pop(name, None)
             if getattr(self, f"pod_{name}") is not None:
                 said[name] = getattr(self, f"pod_{name}")
-        catalog = {"env": {CATALOG_VARIABLE: {"value": self.catalog}}} if self.catalog is not None else {}
-        return merged([self.dag_source.layer(), catalog, said])
+        return merged([self.dag_source.layer(), self._catalog_layer(), said])
+
+    def _catalog_layer(self) -> Layer:
+        if self.claims_catalog:
+            mounts = {CLAIM_PATH: {"name": CLAIM}}
+            return {"env": {CATALOG_VARIABLE: {"value": CLAIM_PATH}}, "volume_mounts": mounts}
+        return {} if self.catalog is None else {"env": {CATALOG_VARIABLE: {"value": self.catalog}}}
+
+    @property
+    def claims_catalog(self) -> bool:
+        """Whether each run claims a volume of its own for the catalog, since the settings name none."""
+        said = {**(self.env or {}), **(self.secrets or {})}
+        elsewhere = CATALOG_VARIABLE in said or self.env_from or self.configuration_file
+        return self.catalog is None and not elsewhere
 
     def _workflow_wide(self) -> Layer:
         return {"service_account": self.service_account, "scheduler_name": self.scheduler_name}
@@ -322,6 +347,7 @@ class ArgoSettings(PodKeys):
             "dnsPolicy": self.dns_policy,
             "podGC": self.pod_gc.fields() if self.pod_gc else {},
             "ttlStrategy": self.ttl_strategy.fields() if self.ttl_strategy else {},
+            "volumeClaimTemplates": [_CATALOG_CLAIM] if self.claims_catalog else [],
         }
         return _given(found)
 
@@ -350,13 +376,12 @@ class ArgoSettings(PodKeys):
 
     def _catalog_warnings(self) -> Iterator[str]:
         pod = PodSettings(self._all_pods(), {})
-        if self.catalog is None:
-            if CATALOG_VARIABLE not in pod.plain_env():
-                yield (
-                    "catalog: is not there: the pods share nothing, unless the image or env_from sets "
-                    f"{CATALOG_VARIABLE}; name an object store, or the path of a mounted volume"
-                )
-        elif self.catalog.startswith("/"):
+        if self.claims_catalog:
+            yield (
+                "catalog: is not there: each run claims a volume of its own (1Gi, ReadWriteOnce: its pods run on one "
+                "node), which goes with the run; name an object store, or the path of a mounted volume"
+            )
+        elif self.catalog is not None and self.catalog.startswith("/"):
             inside = [path for path in pod.mount_paths() if f"{self.catalog}/".startswith(f"{path.rstrip('/')}/")]
             if not inside:
                 yield f"catalog: no volume is mounted at {self.catalog}: each pod would have a folder of its own"

@@ -128,8 +128,7 @@ def test_a_mapped_group_is_a_scope_and_what_is_below_waits_for_all_of_it() -> No
         def group(x: int) -> Any:
             inner = plain("inner")(x)
             outside >> inner
-            last = plain("last")(inner)
-            return last
+            return plain("last")(inner)
 
         plain("after")(group.expand(x=first))
     outer, inner = nodes_of(dag), nodes_of(dag, "group")

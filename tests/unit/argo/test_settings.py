@@ -14,6 +14,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from settings_cases import loaded
 
 from airflow_provider_raynode.argo.lint.fields import check_object
 from airflow_provider_raynode.argo.lint.finding import Findings
@@ -27,7 +28,7 @@ SECRET = {"name": "keys", "key": "token"}
 
 
 def pod(**settings: Any) -> PodSettings:
-    return ArgoSettings.load(settings).pod_for("t", ())
+    return loaded(settings).pod_for("t", ())
 
 
 def proven(kind: str, data: Any) -> Any:
@@ -144,7 +145,7 @@ def test_key_of_the_template(said: dict[str, Any], fields: dict[str, Any]) -> No
 
 @pytest.mark.parametrize(("said", "fields"), WORKFLOW, ids=lambda each: json.dumps(each)[:60])
 def test_key_of_the_workflow(said: dict[str, Any], fields: dict[str, Any]) -> None:
-    settings = ArgoSettings.load(said)
+    settings = loaded(said)
     assert proven("WorkflowSpec", settings.workflow_fields()) == fields
     # What the workflow says for all pods is not said again in each template.
     assert settings.pod_for("t", ()).template_fields() == {}
@@ -159,7 +160,7 @@ def test_every_pod_key_may_stand_in_groups_and_tasks() -> None:
     assert set(PodOverrides.model_fields) == {*PodKeys.model_fields, "labels", "annotations"}
     for said, _ in [*CONTAINER, *TEMPLATE]:
         for place in ("groups", "tasks"):
-            settings = ArgoSettings.load({place: {"t": said}})
+            settings = loaded({place: {"t": said}})
             nearer = settings.pod_for("t", ["t"])
             assert nearer == pod(**said)
 
@@ -167,14 +168,20 @@ def test_every_pod_key_may_stand_in_groups_and_tasks() -> None:
 def test_defaults_run_with_nothing_said() -> None:
     for nothing in (None, {}, {"tasks": None, "groups": None, "cron": None, "pools": None, "env": None, "image": None}):
         settings = ArgoSettings.load(nothing)
-        assert settings.workflow_fields() == settings.cron_fields() == settings.metadata_fields() == {}
+        (claim,) = settings.workflow_fields().pop("volumeClaimTemplates")
+        assert claim["metadata"] == {"name": "raynode-catalog"}
+        assert set(settings.workflow_fields()) == {"volumeClaimTemplates"}
+        assert settings.cron_fields() == settings.metadata_fields() == {}
+        container = settings.pod_for("t", ()).container_fields()
+        assert container["volumeMounts"] == [{"mountPath": "/raynode/catalog", "name": "raynode-catalog"}]
+        assert {"name": "AIRFLOW__RAYNODE__CATALOG", "value": "/raynode/catalog"} in container["env"]
         assert settings.pod_for("t", ()).template_fields() == {}
         assert settings.pipeline_file(Path("dags/my.py")) == "/opt/raynode/dags/my.py"
         assert settings.manifests(Path("dags/my.py")) == []
 
 
 def test_keys_that_the_compiler_reads() -> None:
-    settings = ArgoSettings.load(
+    settings = loaded(
         {
             "name": "flow",
             "namespace": "ml",
@@ -207,7 +214,7 @@ def test_keys_that_the_compiler_reads() -> None:
 
 def test_catalog_reaches_the_pods_and_a_task_may_have_its_own() -> None:
     name = "AIRFLOW__RAYNODE__CATALOG"
-    settings = ArgoSettings.load({"catalog": "s3://b/p", "tasks": {"t": {"env": {name: "s3://c"}}}})
+    settings = loaded({"catalog": "s3://b/p", "tasks": {"t": {"env": {name: "s3://c"}}}})
     assert settings.pod_for("u", ()).container_fields()["env"] == [{"name": name, "value": "s3://b/p"}]
     assert settings.pod_for("t", ()).container_fields()["env"] == [{"name": name, "value": "s3://c"}]
 
@@ -218,7 +225,7 @@ def test_load_takes_a_file_settings_and_an_empty_file(tmp_path: Path) -> None:
     assert ArgoSettings.load(path).model_dump() == ArgoSettings.load(None).model_dump()
     path.write_text("env: {MODE: on}\nresources: {memory: 4e9}\n")
     settings = ArgoSettings.load(str(path))
-    assert settings.pod_for("t", ()).container_fields()["env"] == [{"name": "MODE", "value": "on"}]
+    assert {"name": "MODE", "value": "on"} in settings.pod_for("t", ()).container_fields()["env"]
     assert ArgoSettings.load(settings) is settings
 
 
@@ -226,7 +233,7 @@ def test_load_takes_a_file_settings_and_an_empty_file(tmp_path: Path) -> None:
 
 
 def test_order_is_all_pods_outer_group_inner_group_task() -> None:
-    settings = ArgoSettings.load(
+    settings = loaded(
         {
             "image": "all",
             "groups": {"a": {"image": "outer", "timeout": 1}, "a.b": {"image": "inner", "timeout": 2}},
@@ -240,7 +247,7 @@ def test_order_is_all_pods_outer_group_inner_group_task() -> None:
 
 
 def test_entries_merge_and_null_takes_away() -> None:
-    settings = ArgoSettings.load(
+    settings = loaded(
         {
             "env": {"A": "1", "B": "2", "C": "3"},
             "secrets": {"S": SECRET, "GONE": SECRET},
@@ -275,7 +282,7 @@ def test_entries_merge_and_null_takes_away() -> None:
 
 
 def test_resources_merge_one_by_one() -> None:
-    settings = ArgoSettings.load(
+    settings = loaded(
         {
             "resources": {"cpu": 1, "memory": "2Gi", "gpu_resource": "amd.com/gpu"},
             "groups": {"g": {"resources": {"gpus": 1, "limits": {"cpu": 4}}}},
@@ -289,7 +296,7 @@ def test_resources_merge_one_by_one() -> None:
 
 
 def test_retry_strategy_and_its_backoff_merge() -> None:
-    settings = ArgoSettings.load(
+    settings = loaded(
         {
             "retry_strategy": {"limit": 3, "policy": "OnError", "backoff": {"duration": 10, "factor": 2}},
             "tasks": {"t": {"retry_strategy": {"limit": 5, "policy": None, "backoff": {"factor": None, "cap": 60}}}},
@@ -301,7 +308,7 @@ def test_retry_strategy_and_its_backoff_merge() -> None:
 
 def test_lists_go_behind_the_inherited_and_containers_replace_by_name() -> None:
     other = {"key": "spot", "operator": "Exists"}
-    settings = ArgoSettings.load(
+    settings = loaded(
         {
             "tolerations": [TOLERATION],
             "env_from": [{"secret": "a"}, {"secret": "b"}],
@@ -335,7 +342,7 @@ def test_lists_go_behind_the_inherited_and_containers_replace_by_name() -> None:
 
 
 def test_service_account_and_scheduler_are_in_a_template_only_where_they_differ() -> None:
-    settings = ArgoSettings.load(
+    settings = loaded(
         {
             "service_account": "all",
             "scheduler_name": "volcano",
@@ -350,7 +357,7 @@ def test_service_account_and_scheduler_are_in_a_template_only_where_they_differ(
 
 
 def test_pods_with_equal_settings_are_equal() -> None:
-    settings = ArgoSettings.load({"tasks": {"a": {"timeout": 60}, "b": {"timeout": "1m"}, "c": {"timeout": 61}}})
+    settings = loaded({"tasks": {"a": {"timeout": 60}, "b": {"timeout": "1m"}, "c": {"timeout": 61}}})
     a, b, c = (settings.pod_for(each, ()) for each in "abc")
     assert a == b != c
     assert len({a, b, c}) == 2
@@ -371,7 +378,7 @@ def test_pods_with_equal_settings_are_equal() -> None:
     ],
 )
 def test_path_of_the_dag_file_in_the_pods(source: dict[str, Any], path: str) -> None:
-    assert ArgoSettings.load({"dag_source": source}).pipeline_file(Path("there/my.py")) == path
+    assert loaded({"dag_source": source}).pipeline_file(Path("there/my.py")) == path
 
 
 def test_config_map_has_the_files_and_is_mounted(tmp_path: Path) -> None:
@@ -379,7 +386,7 @@ def test_config_map_has_the_files_and_is_mounted(tmp_path: Path) -> None:
     (tmp_path / "my.py").write_text("print('é')\n")
     (tmp_path / "configs" / "ray_tune.yaml").write_text("ray_tune: {}\n")
     source = {"name": "files", "files": ["configs/ray_tune.yaml"]}
-    settings = ArgoSettings.load({"namespace": "ml", "dag_source": {"config_map": source}})
+    settings = loaded({"namespace": "ml", "dag_source": {"config_map": source}})
     (manifest,) = settings.manifests(tmp_path / "my.py")
     assert manifest["metadata"] == {"name": "files", "namespace": "ml"}
     assert manifest["data"] == {"my.py": "print('é')\n", "configs__ray_tune.yaml": "ray_tune: {}\n"}
@@ -392,7 +399,7 @@ def test_config_map_has_the_files_and_is_mounted(tmp_path: Path) -> None:
     assert found.container_fields()["volumeMounts"] == [
         {"mountPath": "/opt/raynode/dags", "name": "raynode-dag", "readOnly": True}
     ]
-    kept = ArgoSettings.load({"dag_source": {"config_map": {"name": "files", "create": False}}})
+    kept = loaded({"dag_source": {"config_map": {"name": "files", "create": False}}})
     assert kept.manifests(tmp_path / "my.py") == []
     assert kept.pod_for("t", ()).template_fields()["volumes"] == [
         {"name": "raynode-dag", "configMap": {"name": "files"}}
@@ -428,7 +435,7 @@ def test_init_container_clones_branch_tag_and_commit(tmp_path: Path) -> None:
     for number, (revision, text) in enumerate((*expected, *expected)):
         depth = number // len(expected)
         source = {"repository": f"file://{origin}", "revision": revision, "path": ".", "depth": depth}
-        found = ArgoSettings.load({"dag_source": {"git": source}}).pod_for("t", ())
+        found = loaded({"dag_source": {"git": source}}).pod_for("t", ())
         template = proven("Template", found.template_fields())
         (clone,) = template["initContainers"]
         (target := tmp_path / f"clone-{number}").mkdir()
@@ -472,7 +479,7 @@ def test_init_container_reads_the_password_from_the_mounted_secret(tmp_path: Pat
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}/bare.git"
         source = {"repository": url, "revision": "main", "path": ".", "secret": "deploy"}
-        pod_settings = ArgoSettings.load({"dag_source": {"git": source}}).pod_for("t", ())
+        pod_settings = loaded({"dag_source": {"git": source}}).pod_for("t", ())
         (clone,) = pod_settings.template_fields()["initContainers"]
         mounted = {each["name"]: each["mountPath"] for each in clone["volumeMounts"]}["raynode-git-secret"]
         command = [each.replace(mounted, str(secret)) for each in clone["command"]]
@@ -489,9 +496,7 @@ def test_init_container_reads_the_password_from_the_mounted_secret(tmp_path: Pat
 
 def test_git_secret_is_mounted_in_the_init_container_only_and_comes_before_others() -> None:
     source = {"repository": "git@host:r.git", "path": "dags", "secret": "deploy", "image": "git:1"}
-    found = ArgoSettings.load({"dag_source": {"git": source}, "init_containers": {"own": {"image": "i"}}}).pod_for(
-        "t", ()
-    )
+    found = loaded({"dag_source": {"git": source}, "init_containers": {"own": {"image": "i"}}}).pod_for("t", ())
     template = proven("Template", found.template_fields())
     assert [each["name"] for each in template["initContainers"]] == ["raynode-git-clone", "own"]
     assert template["initContainers"][0]["image"] == "git:1"
@@ -509,7 +514,7 @@ def test_git_secret_is_mounted_in_the_init_container_only_and_comes_before_other
      "AIRFLOW_CONN_RAY_DEFAULT", "AIRFLOW__CORE__FERNET_KEY", "HF_TOKEN"],
 )  # fmt: skip
 def test_plain_secret_is_a_warning_without_its_value(name: str) -> None:
-    settings = ArgoSettings.load({"catalog": "s3://b", "env": {name: "hunter2"}, "tasks": {"t": {"env": {name: "x"}}}})
+    settings = loaded({"catalog": "s3://b", "env": {name: "hunter2"}, "tasks": {"t": {"env": {name: "x"}}}})
     first, second = settings.warnings()
     assert first.startswith(f"settings: env.{name}: looks like a secret")
     assert second.startswith(f"settings: tasks.t.env.{name}: ")
@@ -530,13 +535,13 @@ def test_plain_secret_is_a_warning_without_its_value(name: str) -> None:
     ],
 )
 def test_what_is_no_secret_is_no_warning(env: dict[str, Any]) -> None:
-    assert ArgoSettings.load({"catalog": "s3://b", "env": env}).warnings() == []
+    assert loaded({"catalog": "s3://b", "env": env}).warnings() == []
 
 
 def test_password_in_a_url_and_in_a_sidecar_is_a_warning() -> None:
     sidecar = {"image": "i", "env": [{"name": "API_KEY", "value": "x"}]}
     said = {"catalog": "s3://b", "env": {"DB": "postgres://u:p@h/d"}, "groups": {"g": {"sidecars": {"s": sidecar}}}}
-    warnings = ArgoSettings.load(said).warnings()
+    warnings = loaded(said).warnings()
     assert [each.partition(": looks")[0] for each in warnings] == [
         "settings: env.DB",
         "settings: groups.g.sidecars.s.env.API_KEY",
@@ -546,10 +551,10 @@ def test_password_in_a_url_and_in_a_sidecar_is_a_warning() -> None:
 def test_catalog_that_is_not_shared_is_a_warning() -> None:
     assert "catalog: is not there" in ArgoSettings.load(None).warnings()[0]
     mounted = {"volumes": {"d": {"pvc": "c"}}, "volume_mounts": {"/data": "d"}}
-    assert ArgoSettings.load({"catalog": "/data/catalog", **mounted}).warnings() == []
-    (warning,) = ArgoSettings.load({"catalog": "/database", **mounted}).warnings()
+    assert loaded({"catalog": "/data/catalog", **mounted}).warnings() == []
+    (warning,) = loaded({"catalog": "/database", **mounted}).warnings()
     assert "no volume is mounted at /database" in warning
-    assert ArgoSettings.load({"env": {"AIRFLOW__RAYNODE__CATALOG": "s3://b"}}).warnings() == []
+    assert loaded({"env": {"AIRFLOW__RAYNODE__CATALOG": "s3://b"}}).warnings() == []
 
 
 # -- the reference -----------------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from settings_cases import loaded
 
-from airflow_provider_raynode.argo.settings import ArgoSettings
 from airflow_provider_raynode.argo.settings._merge import merged
 from airflow_provider_raynode.argo.settings.pod import PodOverrides
 
@@ -58,7 +58,7 @@ def test_nothing_said_changes_nothing_and_saying_it_twice_neither(said: Any) -> 
 @given(LAYERS, LAYERS, LAYERS)
 def test_the_nearest_part_wins(all_pods: Any, group: Any, task: Any) -> None:
     top = {key.replace("labels", "pod_labels"): value for key, value in all_pods.items()}
-    settings = ArgoSettings.load({**top, "groups": {"g": group}, "tasks": {"g.t": task}})
+    settings = loaded({**top, "groups": {"g": group}, "tasks": {"g.t": task}})
     pod = settings.pod_for("g.t", ["g"])
     found = {entry["name"]: entry["value"] for entry in pod.container_fields().get("env", [])}
     expected = {**all_pods.get("env", {}), **group.get("env", {}), **task.get("env", {})}
@@ -73,7 +73,7 @@ def test_the_nearest_part_wins(all_pods: Any, group: Any, task: Any) -> None:
 
 @given(LAYERS)
 def test_no_field_is_empty_or_null(said: Any) -> None:
-    pod = ArgoSettings.load({"tasks": {"t": said}}).pod_for("t", ())
+    pod = loaded({"tasks": {"t": said}}).pod_for("t", ())
 
     def check(value: Any) -> None:
         assert value is not None

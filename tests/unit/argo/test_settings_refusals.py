@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from settings_cases import loaded
 
 from airflow_provider_raynode.argo.settings import ArgoSettings
 from airflow_provider_raynode.exceptions import ConfigError
@@ -140,7 +141,7 @@ BAD: list[tuple[dict[Any, Any], str]] = [
 @pytest.mark.parametrize(("said", "message"), BAD, ids=[message[:70] for _, message in BAD])
 def test_refused(said: dict[Any, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        ArgoSettings.load(said)
+        loaded(said)
     lines = str(caught.value).splitlines()
     assert any(message in line for line in lines), lines
     # Where the only source has a wrong key, it is missing as well.
@@ -162,7 +163,7 @@ def test_refused(said: dict[Any, Any], message: str) -> None:
 )
 def test_value_that_may_be_a_secret_is_not_shown(said: dict[str, Any]) -> None:
     with pytest.raises(ConfigError) as caught:
-        ArgoSettings.load(said)
+        loaded(said)
     assert "hunter2" not in str(caught.value)
 
 
@@ -187,7 +188,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_what_only_merging_shows_is_refused_with_the_task(tmp_path: Path) -> None:
-    settings = ArgoSettings.load(
+    settings = loaded(
         {
             "volumes": {"data": {"pvc": "c"}},
             "volume_mounts": {"/data": "data"},
@@ -210,7 +211,7 @@ def test_what_only_merging_shows_is_refused_with_the_task(tmp_path: Path) -> Non
 
 
 def test_overrides_of_nothing_are_refused_with_the_nearest_id() -> None:
-    settings = ArgoSettings.load({"tasks": {"trian": {}, "node": {}, "ok": {}}, "groups": {"nod": {}, "ok": {}}})
+    settings = loaded({"tasks": {"trian": {}, "node": {}, "ok": {}}, "groups": {"nod": {}, "ok": {}}})
     with pytest.raises(ConfigError) as caught:
         settings.check_names(["train", "ok"], ["node"])
     assert str(caught.value).splitlines() == [
@@ -219,10 +220,10 @@ def test_overrides_of_nothing_are_refused_with_the_nearest_id() -> None:
         "settings: groups.nod: the DAG has no such task group, did you mean 'node'? it has: node",
         "settings: groups.ok: is a task: say it under tasks",
     ]
-    ArgoSettings.load({"tasks": {"ok": {}}}).check_names(["ok"], [])
+    loaded({"tasks": {"ok": {}}}).check_names(["ok"], [])
 
 
 @pytest.mark.parametrize("text", ["{{workflow.name}}", "a}} b", '{"a": {"b": 1}}', "{{= inputs.x + '}' }}", "{ {"])
 def test_closed_braces_pass_as_they_are(text: str) -> None:
-    (entry,) = ArgoSettings.load({"env": {"A": text}}).pod_for("t", ()).container_fields()["env"]
+    (entry,) = loaded({"env": {"A": text}}).pod_for("t", ()).container_fields()["env"]
     assert entry == {"name": "A", "value": text}

@@ -37,7 +37,8 @@ def test_comments_stand_above_what_they_are_about() -> None:
         "items": [Commented({"name": "a", "template": "t"}, "about a"), {"name": "b"}],
     }
     assert write_yaml(value, header="first\nsecond") == (
-        "# first\n# second\n# about top\ntop:\n  inner: 1\nitems:\n  # about a\n  - name: a\n    template: t\n  - {name: b}\n"
+        "# first\n# second\n# about top\ntop:\n  inner: 1\n"
+        "items:\n  # about a\n  - name: a\n    template: t\n  - {name: b}\n"
     )
 
 
