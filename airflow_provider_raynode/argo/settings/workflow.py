@@ -276,7 +276,8 @@ class ArgoSettings(PodKeys):
         return pod
 
     def _all_pods(self) -> Layer:
-        said = self.layer()
+        # There is nothing above the top for a null to take away: a key with nothing below it says nothing.
+        said = {name: value for name, value in self.layer().items() if value is not None}
         # At the top these are the workflow's.
         for name in ("labels", "annotations"):
             said.pop(name, None)
