@@ -11,7 +11,7 @@ from airflow_provider_raynode.argo.graph import CycleThroughGroupError, build_sc
 from airflow_provider_raynode.argo.names import mapped_group_ids
 from airflow_provider_raynode.argo.pod_override import pod_override_problem
 from airflow_provider_raynode.argo.schedule import Schedule
-from airflow_provider_raynode.argo.shape import operator_class
+from airflow_provider_raynode.argo.shape import has_default, operator_class
 from airflow_provider_raynode.exceptions import RayNodeError
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def _of_params(dag: DAG, schedule: Schedule) -> Iterator[Refusal]:
         if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii() or name == "logical-date":
             reason = f"the param {name!r} is not a name for a parameter of Argo"
             yield Refusal("param-name", reason, "name it with letters, digits, - and _ (logical-date is taken)")
-        elif schedule.kind != "template" and not dag.params.get_param(name).has_value:
+        elif schedule.kind != "template" and not has_default(dag.params.get_param(name)):
             reason = f"the param {name!r} has no default, and nobody gives it a value in a scheduled run"
             yield Refusal("param-value", reason, "give it a default")
 

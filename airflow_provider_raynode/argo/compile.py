@@ -13,6 +13,7 @@ from airflow_provider_raynode.argo.names import GATE, RAY_JOB_SUFFIX, argo_name,
 from airflow_provider_raynode.argo.ray_job import OUTPUTS as RAY_JOB_OUTPUTS
 from airflow_provider_raynode.argo.ray_job import cluster_of, fan_out_of, is_execution, resource_template
 from airflow_provider_raynode.argo.schedule import Kind, Schedule
+from airflow_provider_raynode.argo.shape import has_default
 from airflow_provider_raynode.argo.structure import structure_hash
 from airflow_provider_raynode.argo.templates import OUTPUTS, Templates, semaphore_of
 from airflow_provider_raynode.argo.yaml_writer import Commented
@@ -151,7 +152,7 @@ class _Compiler:
         for name in self._dag.params:
             param = self._dag.params.get_param(name)
             found: dict[str, Any] = {"name": name}
-            if param.has_value:
+            if has_default(param):
                 found["value"] = _json(param.value)
             if param.schema.get("enum"):
                 found["enum"] = [_json(each) for each in param.schema["enum"]]

@@ -45,6 +45,15 @@ def rule_of(task: Any) -> str:
     return str(getattr(task.trigger_rule, "value", task.trigger_rule))
 
 
+def has_default(param: Any) -> bool:
+    """Whether a param of a DAG has a default that its schema takes; None is one where the schema has null."""
+    try:
+        param.resolve(suppress_exception=False)
+    except Exception:  # of Airflow's own, whose place changes
+        return False
+    return True
+
+
 def is_skipper(task: Any) -> bool:
     """Whether a task can skip others: a branch, a short circuit, or another of Airflow's SkipMixin."""
     return bool(task.inherits_from_skipmixin)

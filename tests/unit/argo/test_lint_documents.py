@@ -140,6 +140,7 @@ def test_an_empty_file_is_a_finding():
         "spec: {templates: [{name: 1, steps: 3, volumes: a, inputs: [a]}]}",
         "spec: {templates: [{container: a, outputs: {parameters: [{valueFrom: a}]}, retryStrategy: a, metrics: a}]}",
         "spec: {templates: [{containerSet: {containers: [{dependencies: 3}]}, synchronization: {mutexes: 1}}]}",
+        "spec: {templates: [{name: d, dag: {tasks: [{name: a, withItems: [], withParam: '[1]'}]}}]}",
         "spec: {workflowSpec: a, schedules: 3, timezone: 1, podGC: a, ttlStrategy: [1], volumeClaimTemplates: [a]}",
         "metadata: a",
         "metadata: {labels: [a], annotations: a}",

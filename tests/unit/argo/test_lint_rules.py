@@ -90,7 +90,11 @@ REFERENCES = {
         "a name with '-' is written tasks['my-…']",
     ),
     "item without a loop": (dag(arg("'{{item}}'")), "item is known only in a task or step with"),
-    "key of an item": (dag(arg("'{{item.x}}'", "  withItems: [{y: 1}]")), "the items have no key 'x'"),
+    "key of an item": (dag(arg("'{{item.x}}'", "  withItems: [{y: 1}]")), "the items have no key 'x' in common"),
+    "key of one item only": (
+        dag(arg("'{{item.x}}'", "  withItems: [{x: 1, y: 1}, {y: 2}]")),
+        "the items have no key 'x' in common",
+    ),
     "key of a number": (dag(arg("'{{item.x}}'", "  withItems: [1]")), "the items are no mappings"),
     "withParam of no ancestor": (
         dag(TWO + "- name: b\n  template: plain\n  withParam: '{{tasks.a.outputs.parameters.state}}' #!"),
