@@ -211,8 +211,8 @@ def _parsed(patch: str) -> dict[str, Any]:
         return dict(yaml.safe_load(patch))
     except (yaml.YAMLError, TypeError, ValueError):
         raise ConfigError(
-            "pod_spec_patch: with a template tag in it, it cannot be laid over a task's pod_override: leave one of them "
-            "out"
+            "pod_spec_patch: with a template tag in it, it cannot be laid over a task's pod_override: leave one of the "
+            "two out"
         ) from None
 
 
