@@ -6,15 +6,11 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from airflow_provider_raynode.argo.airflow_options import configured
 from airflow_provider_raynode.argo.outcome import EXIT_FAILED, EXIT_SUCCESS, EXIT_WRONG_CALL
-from airflow_provider_raynode.argo.runner_configuration import RunnerConfiguration
 from airflow_provider_raynode.exceptions import RayNodeError
-
-if TYPE_CHECKING:
-    from airflow.sdk import DAG
 
 log = logging.getLogger(__name__)
 
@@ -36,41 +32,29 @@ def add_run_callbacks_arguments(parser: argparse.ArgumentParser) -> None:
 def run_callbacks_command(args: argparse.Namespace) -> int:
     """Run the callbacks that fit the status; the exit code tells whether all of them went well."""
     try:
-        configuration = RunnerConfiguration.load(args.configuration_file)
-        configuration.apply()
-        from airflow_provider_raynode.argo.dag_file import load_dag
-        from airflow_provider_raynode.argo.run_task import run_info
-        from airflow_provider_raynode.argo.task_sdk import container_logs
+        with configured(args.configuration_file):
+            from airflow_provider_raynode.argo.dag_file import load_dag
+            from airflow_provider_raynode.argo.records import RunStore
+            from airflow_provider_raynode.argo.run_task import run_info
+            from airflow_provider_raynode.argo.task_sdk import container_logs, dag_callback_context
+            from airflow_provider_raynode.hooks.catalog import catalog_for
 
-        with container_logs(configuration.log_level):
-            dag = load_dag(args.pipeline_file, args.dag_id)
-            succeeded = args.status == "Succeeded"
-            callbacks = dag.on_success_callback if succeeded else dag.on_failure_callback
-            return _run(dag, _as_list(callbacks), run_info(dag, args), succeeded=succeeded, status=args.status)
+            with container_logs():
+                dag = load_dag(args.pipeline_file, args.dag_id)
+                succeeded = args.status == "Succeeded"
+                callbacks = _as_list(dag.on_success_callback if succeeded else dag.on_failure_callback)
+                log.info("raynode: %s is %s: %d callbacks", dag.dag_id, args.status, len(callbacks))
+                if not callbacks:
+                    return EXIT_SUCCESS
+                store = RunStore(catalog_for(), dag.dag_id, args.run_id)
+                with dag_callback_context(dag, store, run_info(dag, args), succeeded=succeeded) as context:
+                    return _run(callbacks, context)
     except RayNodeError as error:
         print(f"raynode: {error}", file=sys.stderr)
         return EXIT_WRONG_CALL
 
 
-def _run(dag: DAG, callbacks: list[Callable[..., Any]], info: Any, *, succeeded: bool, status: str) -> int:
-    dag_run = SimpleNamespace(
-        dag_id=dag.dag_id,
-        run_id=info.run_id,
-        logical_date=info.dates.logical_date,
-        data_interval_start=info.dates.interval_start,
-        data_interval_end=info.dates.interval_end,
-        run_after=info.run_after,
-        conf=info.params,
-        state="success" if succeeded else "failed",
-    )
-    context = {
-        "dag": dag,
-        "dag_run": dag_run,
-        "run_id": info.run_id,
-        "logical_date": info.dates.logical_date,
-        "params": {**{name: dag.params[name] for name in dag.params}, **info.params},
-        "reason": "success" if succeeded else f"task_failure ({status})",
-    }
+def _run(callbacks: list[Callable[..., Any]], context: dict[str, Any]) -> int:
     failed = 0
     for callback in callbacks:
         try:
@@ -78,7 +62,6 @@ def _run(dag: DAG, callbacks: list[Callable[..., Any]], info: Any, *, succeeded:
         except Exception:
             failed += 1
             log.exception("The callback %s failed", getattr(callback, "__qualname__", callback))
-    log.info("raynode: %d callbacks of %s for %s", len(callbacks), dag.dag_id, status)
     return EXIT_FAILED if failed else EXIT_SUCCESS
 
 

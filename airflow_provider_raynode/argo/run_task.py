@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import logging
+import os
 import re
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_raynode.argo.airflow_options import configured
 from airflow_provider_raynode.argo.outcome import (
     EXIT_FAILED,
     EXIT_FAILED_FOR_GOOD,
@@ -21,14 +26,13 @@ from airflow_provider_raynode.argo.outcome import (
     EXIT_UPSTREAM_FAILED,
     EXIT_WRONG_CALL,
 )
-from airflow_provider_raynode.argo.runner_configuration import RunnerConfiguration
-from airflow_provider_raynode.exceptions import ConfigError, RayNodeError
+from airflow_provider_raynode.exceptions import CatalogError, ConfigError, RayNodeError
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
     from airflow_provider_raynode.argo.records import RunStore, TaskRecord, TaskState
-    from airflow_provider_raynode.argo.task_sdk import DagRunInfo, TaskResult
+    from airflow_provider_raynode.argo.task_sdk import DagRunInfo, TaskResult, TaskRun
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +40,8 @@ log = logging.getLogger(__name__)
 _RUN_ID = re.compile(r"[A-Za-z0-9_.~:+-]{1,250}")
 _LOGICAL_DATE = "logical-date"
 _INDEX = "map_index"
+# Seconds that threads which a task left behind may hold up the end of the process.
+_THREADS_END_S = 5.0
 
 
 class WrongCallError(RayNodeError):
@@ -116,10 +122,30 @@ def run_task_command(args: argparse.Namespace) -> int:
     """Run one task and return the exit code for Argo."""
     call = TaskCall(**{name: getattr(args, name) for name in TaskCall.__dataclass_fields__})
     try:
-        return run_task(call).exit_code
+        code = run_task(call).exit_code
+    except CatalogError as error:
+        # A storage that does not answer now may do so at the next try.
+        print(f"raynode: {error}", file=sys.stderr)
+        code = EXIT_FAILED
     except RayNodeError as error:
         print(f"raynode: {error}", file=sys.stderr)
-        return EXIT_WRONG_CALL
+        code = EXIT_WRONG_CALL
+    _end_in_time(code)
+    return code
+
+
+def _end_in_time(code: int) -> None:
+    """See to it that the process ends soon after its main thread, as an Airflow worker's does.
+
+    Python would wait for ever for a thread that the task started and left.
+    """
+
+    def end() -> None:
+        threading.main_thread().join()
+        time.sleep(_THREADS_END_S)
+        os._exit(code)
+
+    threading.Thread(target=end, name="raynode-end", daemon=True).start()
 
 
 def execute_ray_node(
@@ -164,24 +190,23 @@ def run_task(call: TaskCall) -> TaskOutcome:
 
     :raises RayNodeError: a wrong call.
     """
-    configuration = RunnerConfiguration.load(call.configuration_file)
-    configuration.apply()
     if not _RUN_ID.fullmatch(call.run_id):
         raise WrongCallError(f"--run-id: {call.run_id!r} is none: letters, digits and _.~:+-, at most 250")
-    from airflow_provider_raynode.argo.dag_file import load_dag
-    from airflow_provider_raynode.argo.records import RunStore
-    from airflow_provider_raynode.argo.task_sdk import container_logs
-    from airflow_provider_raynode.hooks.catalog import catalog_for
+    with configured(call.configuration_file):
+        from airflow_provider_raynode.argo.dag_file import load_dag
+        from airflow_provider_raynode.argo.records import RunStore
+        from airflow_provider_raynode.argo.task_sdk import container_logs
+        from airflow_provider_raynode.hooks.catalog import catalog_for
 
-    with container_logs(configuration.log_level):
-        dag = load_dag(call.pipeline_file, call.dag_id)
-        _check_structure(dag, call)
-        store = RunStore(catalog_for(), dag.dag_id, call.run_id)
-        if call.plan:
-            return _plan(dag, store, call)
-        if call.step_name not in dag.task_dict:
-            raise WrongCallError(_unknown_step(dag, call.step_name))
-        return _Runner(dag, store, call).run()
+        with container_logs():
+            dag = load_dag(call.pipeline_file, call.dag_id)
+            _check_structure(dag, call)
+            store = RunStore(catalog_for(), dag.dag_id, call.run_id)
+            if call.plan:
+                return _plan(dag, store, call)
+            if call.step_name not in dag.task_dict:
+                raise WrongCallError(_unknown_step(dag, call.step_name))
+            return _Runner(dag, store, call).run()
 
 
 class _Runner:
@@ -203,23 +228,26 @@ class _Runner:
         before = self._store.record(self._task.task_id, self._index)
         earlier = _retries(self._call)
         try_number = max(before.try_number if before else 0, earlier) + 1
-        first_try = before.first_try if before and earlier else try_number
+        # A pod that was lost before it wrote its record counts as well.
+        first_try = before.first_try if before and before.first_try and earlier else try_number - earlier
+        retries = self._task.retries if self._call.max_retries is None else self._call.max_retries
+        run = self._task_run(try_number, first_try - 1 + (retries or 0))
         self._write("running", try_number, first_try)
         self._store.clear_xcoms(self._task.task_id, self._index)
-        retries = self._task.retries if self._call.max_retries is None else self._call.max_retries
-        result = self._execute(try_number, first_try - 1 + (retries or 0))
+        result = run.execute()
         self._write(result.state, try_number, first_try, result)
         self._write_outputs(result.state, result.skipped)
         log.info("raynode: %s: %s", self._task.task_id, result.state)
         return TaskOutcome(result.state, _exit_code(result), try_number, self._index)
 
-    def _execute(self, try_number: int, max_tries: int) -> TaskResult:
+    def _task_run(self, try_number: int, max_tries: int) -> TaskRun:
         from airflow_provider_raynode.argo.task_sdk import TaskRun
 
         index = "" if self._index < 0 else f" [{self._index}]"
         log.info(
-            "raynode: %s.%s%s, try %d of %d, run %s",
+            "raynode: %s.%s%s, try %d of %d, run %s%s",
             *(self._dag.dag_id, self._task.task_id, index, try_number, max_tries + 1, self._call.run_id),
+            f", tag {self._call.tag}" if self._call.tag else "",
         )
         self._adjust()
         run = TaskRun(
@@ -231,7 +259,8 @@ class _Runner:
             try_number=try_number,
             max_tries=max_tries,
         )
-        return run.execute()
+        run.check()
+        return run
 
     def _adjust(self) -> None:
         """Change a Ray node's fan-out as the call asks for."""
@@ -400,6 +429,8 @@ def _plan(dag: DAG, store: RunStore, call: TaskCall) -> TaskOutcome:
 
 
 def _exit_code(result: TaskResult) -> int:
+    if result.unsupported:
+        return EXIT_WRONG_CALL
     if result.terminated:
         return EXIT_TERMINATED
     if result.state in ("success", "skipped"):
@@ -486,7 +517,17 @@ def _params_of_argo(dag: DAG, text: str) -> dict[str, Any]:
             '[{"name": "who", "value": "\\"me\\""}]'
         ) from None
     pairs.pop(_LOGICAL_DATE, None)
-    return {name: _param_value(dag, name, str(value)) for name, value in pairs.items()}
+    found = {name: _param_value(dag, name, str(value)) for name, value in pairs.items()}
+    # Argo names every parameter. One that was left as it is is no value of this run: a task's own params go before it.
+    return {name: value for name, value in found.items() if not _is_default(dag, name, value)}
+
+
+def _is_default(dag: DAG, name: str, value: Any) -> bool:
+    if name not in dag.params or not dag.params.get_param(name).has_value:
+        return False
+    default = dag.params.get_param(name).value
+    # As the export writes it; not ==, for which 1 is True.
+    return json.dumps(value, default=str) == json.dumps(default, default=str)
 
 
 def _param_value(dag: DAG, name: str, text: str) -> Any:
@@ -500,7 +541,8 @@ def _param_value(dag: DAG, name: str, text: str) -> Any:
 
 
 def _fits(dag: DAG, name: str, value: Any) -> bool:
-    param = dag.params.get_param(name)
+    # A copy: what a param resolves to, it keeps.
+    param = copy.copy(dag.params.get_param(name))
     try:
         param.resolve(value=value, suppress_exception=False)
     except Exception:

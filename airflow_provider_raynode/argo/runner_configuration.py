@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Literal
 
@@ -42,17 +41,13 @@ class RunnerConfiguration(Section):
             lines = (f"{path}: {path_of(loc)}: {message}" for loc, message in problems_of(error))
             raise ConfigError("\n".join(lines)) from None
 
-    def apply(self) -> None:
-        """Put the options into the environment, where Airflow reads them at its first import."""
-        options = {section: dict(values) for section, values in self.airflow.items()}
-        # Airflow's examples bring listeners along, which print in every task.
-        options.setdefault("core", {}).setdefault("load_examples", "False")
+    def options(self) -> dict[str, dict[str, str]]:
+        """Return the options of Airflow that this file asks for, by section."""
+        found = {section: dict(values) for section, values in self.airflow.items()}
         if self.catalog:
-            options.setdefault("raynode", {})["catalog"] = self.catalog
+            found.setdefault("raynode", {})["catalog"] = self.catalog
         if self.trusted_catalogs:
-            options.setdefault("raynode", {})["trusted_catalogs"] = ",".join(self.trusted_catalogs)
+            found.setdefault("raynode", {})["trusted_catalogs"] = ",".join(self.trusted_catalogs)
         if self.log_level:
-            options.setdefault("logging", {})["logging_level"] = self.log_level
-        for section, values in options.items():
-            for name, value in values.items():
-                os.environ.setdefault(f"AIRFLOW__{section.upper()}__{name.upper()}", value)
+            found.setdefault("logging", {})["logging_level"] = self.log_level
+        return found

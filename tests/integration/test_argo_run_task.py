@@ -22,8 +22,10 @@ from airflow_provider_raynode.exceptions import RayNodeError
 pytestmark = pytest.mark.airflow
 
 DAG_FILE = """
-import asyncio, os, sys, time
-from airflow.sdk import DAG, BaseOperator, Connection, Param, Variable, get_current_context, task, task_group
+import asyncio, logging, os, sys, time
+from airflow.sdk import (
+    DAG, BaseOperator, BaseSensorOperator, Connection, Param, Variable, get_current_context, task, task_group
+)
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
@@ -59,9 +61,57 @@ class Deferring(BaseOperator):
     def execute(self, context):
         self.defer(trigger=Never(), method_name="resume")
 
+class Deaf(BaseOperator):
+    def execute(self, context):
+        note("executes")
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            try:
+                time.sleep(0.1)
+            except BaseException as error:
+                note(f"ignores {error!r}")
+
+class Pokes(BaseSensorOperator):
+    def poke(self, context):
+        note("pokes")
+
+    def on_kill(self):
+        note("on_kill")
+
 with DAG("calls", schedule=None, params={"who": "me", "number": Param(1, type="integer")}):
     Sleeper(task_id="sleeps", retries=1)
     Deferring(task_id="defers")
+    Deaf(task_id="deaf")
+    Pokes(task_id="pokes", mode="reschedule", poke_interval=60, retries=1)
+
+    @task
+    def leaves_a_thread():
+        import threading
+
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        return "done"
+
+    leaves_a_thread()
+
+    @task
+    def reads():
+        return [Connection.get("db").host, Variable.get("size")]
+
+    @task
+    def reads_nothing():
+        Connection.get("nowhere")
+
+    reads(), reads_nothing()
+
+    @task
+    def echoes():
+        return "hello"
+
+    @task
+    def hears(text):
+        return f"{text}, {text}"
+
+    hears(echoes())
 
     @task(multiple_outputs=False)
     def numbers():
@@ -84,7 +134,7 @@ with DAG("calls", schedule=None, params={"who": "me", "number": Param(1, type="i
         token = Variable.get("api_token")
         print("printed", password, token)
         print("to stderr", password, file=sys.stderr)
-        get_current_context()["ti"].log.info("logged %s", token)
+        logging.getLogger("airflow.task").info("logged %s", token)
         raise ValueError(f"raised with {password}")
 
     @task
@@ -179,6 +229,36 @@ def test_sigterm_reaches_a_trigger_that_runs_in_the_pod(calls: Calls) -> None:
     assert calls.store.record("defers").state == "failed"
 
 
+def test_sigterm_between_two_pokes(calls: Calls) -> None:
+    process = calls.start("pokes")
+    calls.await_note("pokes")
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == EXIT_TERMINATED, output
+    assert calls.notes() == ["pokes", "on_kill"]
+    assert calls.store.record("pokes").state == "up_for_retry"
+
+
+def test_a_second_sigterm_ends_a_task_that_does_not_listen(calls: Calls) -> None:
+    process = calls.start("deaf")
+    calls.await_note("executes")
+    process.send_signal(signal.SIGTERM)
+    calls.await_note("ignores SystemExit(143)")
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == EXIT_TERMINATED, output
+
+
+def test_a_thread_that_a_task_leaves_does_not_hold_the_pod(calls: Calls) -> None:
+    begin = time.monotonic()
+    done = calls("leaves_a_thread")
+    assert done.returncode == 0, done.stdout
+    assert calls.returned("leaves_a_thread") == "done"
+    assert time.monotonic() - begin < 40
+
+
 def test_a_pod_that_was_killed_counts_as_a_try(calls: Calls) -> None:
     process = calls.start("sleeps")
     calls.await_note("executes")
@@ -214,16 +294,61 @@ def test_secrets_are_masked_in_everything_that_a_pod_prints(calls: Calls) -> Non
 
 def test_what_needs_airflow_fails_by_name(calls: Calls) -> None:
     done = calls("asks_airflow")
-    assert done.returncode == EXIT_FAILED
+    assert done.returncode == EXIT_WRONG_CALL
+    assert calls.store.record("asks_airflow").state == "failed"
     assert "asks_airflow asked Airflow for PutVariable, and a pod of Argo has no Airflow services" in done.stdout
+
+
+def test_connections_and_variables_come_from_the_secrets_backend(calls: Calls) -> None:
+    (calls.folder / "connections.json").write_text('{"db": "postgres://user:pw-of-the-file@there/x"}')
+    (calls.folder / "variables.json").write_text('{"size": "from the file"}')
+    options = {
+        "connections_file_path": str(calls.folder / "connections.json"),
+        "variables_file_path": str(calls.folder / "variables.json"),
+    }
+    backend = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
+    configuration = calls.folder / "runner.json"
+    configuration.write_text(
+        json.dumps({"airflow": {"secrets": {"backend": backend, "backend_kwargs": json.dumps(options)}}})
+    )
+    done = calls("reads", "--configuration-file", str(configuration))
+    assert done.returncode == 0, done.stdout
+    assert calls.returned("reads") == ["there", "from the file"]
+
+
+def test_a_connection_that_is_nowhere(calls: Calls) -> None:
+    done = calls("reads_nothing")
+    assert done.returncode == EXIT_FAILED
+    assert "AirflowNotFoundException: The conn_id `nowhere` isn't defined" in done.stdout
+
+
+def test_a_custom_xcom_backend_serves_both_ends(calls: Calls) -> None:
+    (calls.folder / "wrapping.py").write_text(
+        "from airflow.sdk.bases.xcom import BaseXCom\n"
+        "class Wrapping(BaseXCom):\n"
+        "    @staticmethod\n"
+        "    def serialize_value(value, **_):\n"
+        "        return {'wrapped': value}\n"
+        "    @staticmethod\n"
+        "    def deserialize_value(result):\n"
+        "        return result.value['wrapped']\n"
+    )
+    env = {"AIRFLOW__CORE__XCOM_BACKEND": "wrapping.Wrapping", "PYTHONPATH": str(calls.folder)}
+    assert calls("echoes", **env).returncode == 0
+    assert calls.returned("echoes") == {"wrapped": "hello"}
+    done = calls("hears", **env)
+    assert done.returncode == 0, done.stdout
+    assert calls.returned("hears") == {"wrapped": "hello, hello"}
 
 
 def test_nothing_of_airflows_services_is_imported(calls: Calls) -> None:
     """The start of a pod is most of a short task's time: no scheduler, no DagBag, no API server."""
     code = (
         "import sys; from airflow_provider_raynode.cli import main; code = main(sys.argv[1:]); "
-        "heavy = ('airflow.jobs', 'airflow.dag_processing', 'airflow.api_fastapi', 'airflow.serialization.serialized', "
-        "'ray', 'pandas', 'hera', 'fastapi'); "
+        "heavy = ('airflow.jobs', 'airflow.dag_processing.dagbag', 'airflow.api_fastapi.app', 'airflow.models.dagrun', "
+        "'airflow.models.taskinstance', 'airflow.serialization.serialized', 'airflow.timetables.interval', "
+        "'ray.', 'pandas', 'alembic', 'fastapi', 'airflow_provider_raynode.config', "
+        "'airflow_provider_raynode.operators'); "
         "print('HEAVY', sorted(m for m in sys.modules if m.startswith(heavy)))"
     )
     _, *arguments = calls.command("sees")
@@ -313,7 +438,7 @@ def test_params_come_from_a_file_or_from_argo(calls: Calls, tmp_path: Path) -> N
     assert main(["argo", "run-task", *arguments, "--parameters", json.dumps(entries)]) == 0
     assert calls.returned("sees")[0]["who"] == "no JSON, just text"
     entries[1]["value"] = '"seven"'
-    assert main(["argo", "run-task", *arguments, "--parameters", json.dumps(entries)]) == EXIT_FAILED
+    assert main(["argo", "run-task", *arguments, "--parameters", json.dumps(entries)]) == EXIT_WRONG_CALL
 
 
 def test_a_configuration_file_names_the_catalog(calls: Calls, tmp_path: Path) -> None:

@@ -207,8 +207,9 @@ def _item(call: dict[str, Any]) -> dict[str, Any]:
         return {"has_item": False}
     items = call.get("withItems")
     keys: frozenset[str] | None = None
-    if isinstance(items, list) and not any(_is_open(each) for each in items):
-        keys = frozenset(key for each in items if isinstance(each, dict) for key in each)
+    if isinstance(items, list) and items and not any(_is_open(each) for each in items):
+        # A key that one item lacks would stay unresolved in its task.
+        keys = frozenset.intersection(*(frozenset(each if isinstance(each, dict) else ()) for each in items))
     elif call.get("withSequence") is not None:
         keys = frozenset()
     return {"has_item": True, "item_keys": keys}

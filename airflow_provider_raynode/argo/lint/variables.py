@@ -175,7 +175,9 @@ class Variables:
         key = ".".join(rest)
         if not self.item_keys:
             return f"the items are no mappings: item.{key} is not in them"
-        return _missing(key, self.item_keys, "the items have no key")
+        if key in self.item_keys:
+            return None
+        return f"the items have no key {shown(key)} in common{_near(key, self.item_keys)}"
 
     def _retries(self, rest: Parts, partly: bool) -> str | None:
         return None if self.has_retries else "retries is known only in a template with a retryStrategy"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_raynode.argo.states import RunStates
 from airflow_provider_raynode.exceptions import RayNodeError
@@ -30,8 +33,11 @@ _REMEDIES = {
 _DEFAULT_REMEDY = "it needs Airflow's metadata database"
 
 
-class UnsupportedMessageError(RayNodeError):
-    """The task asked for something that only Airflow's services have."""
+log = logging.getLogger(__name__)
+
+
+class UnsupportedMessageError(RayNodeError, AirflowFailException):
+    """The task asked for something that only Airflow's services have; another try would ask the same."""
 
 
 class CatalogComms:
@@ -48,7 +54,8 @@ class CatalogComms:
         self._dag_run = dag_run
         self._task_id = task_id
         self._map_index = map_index
-        self._lock = threading.Lock()
+        # Entered again by an on_kill that interrupts an answer.
+        self._lock = threading.RLock()
         self.outcome: Any = None
         """The last message that ends or pauses the task."""
         self.skipped: list[Any] = []
@@ -80,7 +87,14 @@ class CatalogComms:
     def _on_outcome(self, msg: Any) -> None:
         self.outcome = msg
 
-    _on_SucceedTask = _on_TaskState = _on_RetryTask = _on_DeferTask = _on_RescheduleTask = _on_outcome
+    _on_TaskState = _on_RetryTask = _on_DeferTask = _on_RescheduleTask = _on_outcome
+
+    def _on_SucceedTask(self, msg: Any) -> None:
+        self.outcome = msg
+        for asset in msg.task_outlets or ():
+            log.info("The asset %s was updated; no scheduler hears of it here", asset.name or asset.uri)
+        for event in msg.outlet_events or ():
+            log.info("Event of an asset: %s", event)
 
     def _on_SkipDownstreamTasks(self, msg: Any) -> None:
         self.skipped = list(msg.tasks)
@@ -94,6 +108,12 @@ class CatalogComms:
         return XComResult(key=msg.key, value=value)
 
     def _on_SetXCom(self, msg: Any) -> None:
+        if not msg.key:
+            raise _api_error("XCom key must be a non-empty string.")
+        if msg.mapped_length is not None and msg.mapped_length > (limit := _max_map_length()):
+            raise _api_error(
+                f"the pushed value has {msg.mapped_length} entries to map over, [core] max_map_length allows {limit}"
+            )
         self._store_of(msg).set_xcom(msg.task_id, _index(msg.map_index), msg.key, msg.value)
 
     def _on_DeleteXCom(self, msg: Any) -> None:
@@ -188,9 +208,7 @@ class CatalogComms:
         from airflow.sdk.execution_time.comms import DRCount
 
         self._own_dag(msg)
-        counts = (msg.run_ids is None or self._store.run_id in msg.run_ids) and (
-            msg.states is None or self._dag_run.state.value in msg.states
-        )
+        counts = self._is_of_this_run(msg) and (msg.states is None or self._dag_run.state.value in msg.states)
         return DRCount(count=int(counts))
 
     def _on_GetTICount(self, msg: Any) -> Any:
@@ -221,7 +239,7 @@ class CatalogComms:
     def _states(self, msg: Any) -> dict[str, dict[int, Any]]:
         """Return the states by task and map index of the instances that a message asks for, of this run only."""
         self._own_dag(msg)
-        if msg.run_ids is not None and self._store.run_id not in msg.run_ids:
+        if not self._is_of_this_run(msg):
             return {}
         states = RunStates(self._dag, self._store)
         ids = list(msg.task_ids or self._dag.task_ids)
@@ -274,12 +292,22 @@ class CatalogComms:
         return AssetsByAliasResult(assets=[])
 
     def _on_GetAssetByName(self, msg: Any) -> Any:
+        return self._asset(msg, lambda asset: asset.name == msg.name)
+
+    def _on_GetAssetByUri(self, msg: Any) -> Any:
+        return self._asset(msg, lambda asset: asset.uri == msg.uri)
+
+    def _asset(self, msg: Any, is_wanted: Callable[[Any], bool]) -> Any:
+        """Return an asset that a task of this DAG has as an inlet or outlet."""
+        from airflow.sdk import Asset
         from airflow.sdk.exceptions import ErrorType
-        from airflow.sdk.execution_time.comms import ErrorResponse
+        from airflow.sdk.execution_time.comms import AssetResult, ErrorResponse
 
+        for task in self._dag.tasks:
+            for each in (*task.inlets, *task.outlets):
+                if isinstance(each, Asset) and is_wanted(each):
+                    return AssetResult(name=each.name, uri=each.uri, group=each.group, extra=each.extra)
         return ErrorResponse(error=ErrorType.ASSET_NOT_FOUND, detail=msg.model_dump(exclude={"type"}))
-
-    _on_GetAssetByUri = _on_GetAssetByName
 
     # -- for Airflow's UI ------------------------------------------------------------------------------------------
 
@@ -291,6 +319,11 @@ class CatalogComms:
         return _ok()
 
     # -- below the surface -----------------------------------------------------------------------------------------
+
+    def _is_of_this_run(self, msg: Any) -> bool:
+        return (msg.run_ids is None or self._store.run_id in msg.run_ids) and (
+            msg.logical_dates is None or self._dag_run.logical_date in msg.logical_dates
+        )
 
     def _own_dag(self, msg: Any) -> None:
         if msg.dag_id != self._store.dag_id:
@@ -322,3 +355,17 @@ def _ok() -> Any:
     from airflow.sdk.execution_time.comms import OKResponse
 
     return OKResponse(ok=True)
+
+
+def _max_map_length() -> int:
+    from airflow.sdk.configuration import conf
+
+    return int(conf.getint("core", "max_map_length", fallback=1024))
+
+
+def _api_error(text: str) -> Exception:
+    """Return what a task gets when Airflow's API server refuses its message."""
+    from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+    from airflow.sdk.execution_time.comms import ErrorResponse
+
+    return AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail={"message": text}))

@@ -18,60 +18,69 @@ log = logging.getLogger(__name__)
 _HARD_END_S = 20.0
 
 
+class TerminatedError(Exception):
+    """SIGTERM came while the task waited: for a trigger's event, or for its next poke."""
+
+
 class Termination:
     """Remembers that the pod was asked to end, and ends a process that does not listen.
 
-    The SDK's own handler calls `on_kill` and lets the task go on; a pod must end.
+    The SDK's own handler calls `on_kill` and lets the task go on; a pod must end. A second SIGTERM ends at once.
     """
 
     def __init__(self) -> None:
         self.asked = False
 
     @contextlib.contextmanager
-    def handled(self, clean_up: Callable[[], None]) -> Iterator[None]:
-        """Handle SIGTERM here: `clean_up`, then SystemExit in the main thread."""
+    def handled(self) -> Iterator[None]:
+        """Note SIGTERM while the context lasts; afterwards the handler is what it was before."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = signal.signal(signal.SIGTERM, lambda *_: self._end(clean_up))
+        before = signal.signal(signal.SIGTERM, lambda *_: self.note())
         try:
             yield
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def install(self, clean_up: Callable[[], None]) -> None:
-        """Take SIGTERM over from the SDK, which sets its own handler when a task begins."""
+    def install(self, clean_up: Callable[[], None], end: Callable[[], BaseException]) -> None:
+        """Handle SIGTERM from now on, within `handled`: `clean_up`, then `end` is raised in the main thread."""
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: self._end(clean_up))
+            signal.signal(signal.SIGTERM, lambda *_: self._stop(clean_up, end))
+
+    def only_note(self) -> None:
+        """Let what runs in the main thread come to its end: the task has ended already."""
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: self.note())
 
     def note(self) -> None:
         """Remember it, and see to it that the process ends."""
+        if self.asked:
+            os._exit(EXIT_TERMINATED)
         self.asked = True
+        log.warning("SIGTERM: the task is stopped")
         timer = threading.Timer(_HARD_END_S, os._exit, args=(EXIT_TERMINATED,))
         timer.daemon = True
         timer.start()
 
-    def _end(self, clean_up: Callable[[], None]) -> None:
-        if self.asked:
-            os._exit(EXIT_TERMINATED)
+    def _stop(self, clean_up: Callable[[], None], end: Callable[[], BaseException]) -> None:
         self.note()
-        log.warning("SIGTERM: the task is stopped")
         try:
             clean_up()
         except Exception:
             log.exception("on_kill failed")
-        raise SystemExit(EXIT_TERMINATED)
+        raise end()
 
 
 class TerminationListener:
-    """Airflow's listener that takes SIGTERM over when a task begins to execute."""
+    """Airflow's listener that takes SIGTERM over when a task begins to execute: the SDK sets its handler before."""
 
     def __init__(self, termination: Termination) -> None:
         self._termination = termination
 
     def on_task_instance_running(self, previous_state: Any, task_instance: Any) -> None:
         """Install the handler over the SDK's."""
-        self._termination.install(lambda: task_instance.task.on_kill())
+        self._termination.install(lambda: task_instance.task.on_kill(), lambda: SystemExit(EXIT_TERMINATED))
 
 
 def listener(termination: Termination) -> Any:

@@ -4,75 +4,129 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import threading
 import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.argo.task_sdk._signals import TerminatedError
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.argo.task_sdk._signals import Termination
 
-# How the SDK is told that a task resumes only to fail.
-FAIL_METHOD = "__fail__"
-_TIMEOUT, _FAILURE = "Trigger timeout", "Trigger failure"
+log = logging.getLogger(__name__)
 
 
-def run_trigger(message: Any, termination: Termination) -> tuple[str, dict[str, Any], Any]:
-    """Run the trigger of a DeferTask to its first event.
+@dataclass(frozen=True)
+class Resumption:
+    """How a task goes on after it deferred.
 
-    :return: the method to resume with, its arguments (serialised as the SDK wants them), and the event.
+    :param method: the operator's method to call; the SDK's `__fail__` stands for a failure.
+    :param arguments: its arguments, serialised as the SDK wants them.
+    :param event: the trigger's event, None where it gave none.
+    """
+
+    method: str
+    arguments: dict[str, Any]
+    event: Any = None
+
+
+class _DeferralTimeoutError(Exception):
+    """The time that the task gave its trigger is over."""
+
+
+def run_trigger(message: Any, instance: Any, termination: Termination) -> Resumption:
+    """Run the trigger of a DeferTask to its first event; whatever goes wrong is a resumption that fails.
+
+    :param instance: the task instance that deferred.
     """
     from airflow.sdk._shared.module_loading import import_string
+    from airflow.sdk.bases.operator import TriggerFailureReason
     from airflow.sdk.serde import deserialize, serialize
 
+    failure = TriggerFailureReason.TRIGGER_FAILURE
     try:
-        trigger = import_string(message.classpath)(**_arguments(deserialize(message.trigger_kwargs or {})))
+        trigger: Any = import_string(message.classpath)(**_arguments(deserialize(message.trigger_kwargs or {})))
+        _tell(trigger, instance)
         event = asyncio.run(_first_event(trigger, message.trigger_timeout, termination))
-    except TimeoutError:
-        return FAIL_METHOD, {"error": _reason(_TIMEOUT)}, None
+    except _DeferralTimeoutError:
+        return _failed(TriggerFailureReason.TRIGGER_TIMEOUT)
+    except TerminatedError as error:
+        return _failed(failure, [str(error)])
     except Exception as error:
-        return FAIL_METHOD, {"error": _reason(_FAILURE), "traceback": traceback.format_exception(error)}, None
+        return _failed(failure, traceback.format_exception(error))
     if event is None:
-        text = "the trigger ended without an event"
-        return FAIL_METHOD, {"error": _reason(_FAILURE), "traceback": [text]}, None
+        return _failed(failure, ["the trigger ended without an event"])
     arguments = {**(message.next_kwargs or {}), "event": serialize(event.payload)}
-    return str(message.next_method), arguments, event
+    return Resumption(str(message.next_method), arguments, event)
+
+
+def _failed(reason: Any, lines: list[str] | None = None) -> Resumption:
+    from airflow.sdk.bases.operator import TRIGGER_FAIL_REPR
+
+    return Resumption(TRIGGER_FAIL_REPR, {"error": reason.value, **({"traceback": lines} if lines else {})})
+
+
+def _tell(trigger: Any, instance: Any) -> None:
+    """Tell a trigger what it runs for, and fill in its templates where its operator starts from it."""
+    trigger.task_instance = instance
+    if trigger.template_fields:
+        trigger.render_template_fields(instance.get_template_context())
 
 
 def _arguments(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _reason(text: str) -> Any:
-    from airflow.sdk.bases.operator import TriggerFailureReason
-
-    return next((each.value for each in TriggerFailureReason if each.value.lower() == text.lower()), text)
-
-
 async def _first_event(trigger: Any, timeout: timedelta | None, termination: Termination) -> Any:
-    task = asyncio.current_task()
-    assert task is not None
-    loop = asyncio.get_running_loop()
-    if threading.current_thread() is threading.main_thread():
-
-        def stop() -> None:
-            termination.note()
-            task.cancel()
-
-        loop.add_signal_handler(signal.SIGTERM, stop)
     events = trigger.run()
+    limit = asyncio.timeout(None if timeout is None else timeout.total_seconds())
+    with _stoppable(termination):
+        try:
+            async with limit:
+                return await anext(events, None)
+        except TimeoutError as error:
+            if limit.expired():
+                raise _DeferralTimeoutError from error
+            raise
+        except asyncio.CancelledError:
+            if not termination.asked:
+                raise
+            await _quietly(trigger.on_kill())
+            raise TerminatedError("stopped by SIGTERM while it was deferred") from None
+        finally:
+            await _quietly(events.aclose())
+            await _quietly(trigger.cleanup())
+
+
+@contextlib.contextmanager
+def _stoppable(termination: Termination) -> Iterator[None]:
+    """Cancel the running coroutine on SIGTERM."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+
+    def stop() -> None:
+        termination.note()
+        task.cancel()
+
+    before = signal.getsignal(signal.SIGTERM)
+    loop.add_signal_handler(signal.SIGTERM, stop)
     try:
-        async with asyncio.timeout(None if timeout is None else timeout.total_seconds()):
-            return await anext(events, None)
-    except asyncio.CancelledError:
-        if termination.asked:
-            await trigger.on_kill()
-            raise SystemExit from None
-        raise
+        yield
     finally:
-        with contextlib.suppress(Exception):
-            await events.aclose()
-        await trigger.cleanup()
-        with contextlib.suppress(NotImplementedError, ValueError):
-            loop.remove_signal_handler(signal.SIGTERM)
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
+
+
+async def _quietly(awaitable: Any) -> None:
+    try:
+        await awaitable
+    except Exception:
+        log.exception("The trigger's cleaning up failed")
