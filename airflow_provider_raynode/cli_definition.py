@@ -21,6 +21,13 @@ def get_raynode_cli_commands() -> list[CLICommand]:
     argo = (
         _action("export", "Translate a DAG to Argo manifests", "argo_export", arguments.add_export_arguments),
         _action("lint", "Check Argo manifests without a cluster", "argo_lint", arguments.add_lint_arguments),
+        _action("run-task", "Run one task of a DAG, in a pod", "argo_run_task", arguments.add_run_task_arguments),
+        _action(
+            "run-callbacks",
+            "Run a DAG's callbacks, when its workflow has ended",
+            "argo_run_callbacks",
+            arguments.add_run_callbacks_arguments,
+        ),
     )
     config = (
         _action("schema", "Print the file's JSON schema", "config_schema", lambda _: None),
@@ -37,7 +44,9 @@ def get_raynode_cli_commands() -> list[CLICommand]:
                 _action("runs", "List the recorded runs of the Ray nodes", "runs", cli.add_runs_arguments),
                 _action("show", "Print one recorded run, with its trials", "show", cli.add_show_arguments),
                 GroupCommand(name="config", help="The Ray config file: schema, check", subcommands=config),
-                GroupCommand(name="argo", help="Argo Workflows: export a DAG, check manifests", subcommands=argo),
+                GroupCommand(
+                    name="argo", help="Argo Workflows: export a DAG, check manifests, run a task", subcommands=argo
+                ),
             ),
         )
     ]

@@ -42,13 +42,47 @@ def add_lint_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_run_task_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `raynode argo run-task`."""
-    from airflow_provider_raynode.argo import run_task
-
-    run_task.add_run_task_arguments(parser)
+    parser.add_argument("--pipeline-file", required=True, metavar="FILE", help="the DAG file")
+    parser.add_argument("--dag-id", help="which DAG, where the file holds several")
+    parser.add_argument("--step-name", required=True, metavar="TASK", help="id of the task")
+    parser.add_argument("--run-id", required=True, help="id of the run: tasks of one run share it")
+    parser.add_argument("--configuration-file", default="", metavar="FILE", help="settings of the runner (YAML)")
+    parser.add_argument("--ray-config-file", default="", metavar="FILE", help="Ray config in the place of the node's")
+    parser.add_argument(
+        "--map-variable",
+        default="{}",
+        metavar="JSON",
+        help='which instance of a mapped task: {"map_index": 2}, or its map variables by name: {"dataset": "wine"}',
+    )
+    parser.add_argument("--tag", default="", help="a label for the task's record")
+    parser.add_argument("--parameters-file", default="", metavar="FILE", help="the run's params (YAML or JSON)")
+    parser.add_argument("--parameters", default="", metavar="JSON", help="the same, as Argo's workflow.parameters.json")
+    parser.add_argument("--logical-date", default="", metavar="ISO", help="date that the run is for")
+    parser.add_argument("--scheduled-time", default="", metavar="ISO", help="time that the cron schedule asked for")
+    parser.add_argument("--run-after", default="", metavar="ISO", help="when the run was submitted; default: now")
+    parser.add_argument("--retries", default="0", metavar="N", help="earlier tries of this node, Argo's {{retries}}")
+    parser.add_argument("--max-retries", type=int, metavar="N", help="how often Argo tries again; default: the task's")
+    parser.add_argument("--structure", default="", metavar="HASH", help="refuse a DAG of another structure")
+    parser.add_argument("--outputs", default="", metavar="FOLDER", help="where to write Argo's output parameters")
+    parser.add_argument(
+        "--decide",
+        choices=("controller", "pod"),
+        default="controller",
+        help="who applies the trigger rule: Argo already has (the default), or this call does",
+    )
+    parser.add_argument("--plan", action="store_true", help="run nothing: count the map indexes of the task or group")
+    parser.add_argument("--ray", choices=("submit", "rayjob"), default="submit", help="how a Ray node's job runs")
 
 
 def add_run_callbacks_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `raynode argo run-callbacks`."""
-    from airflow_provider_raynode.argo import callbacks
-
-    callbacks.add_run_callbacks_arguments(parser)
+    parser.add_argument("--pipeline-file", required=True, metavar="FILE", help="the DAG file")
+    parser.add_argument("--dag-id", help="which DAG, where the file holds several")
+    parser.add_argument("--run-id", required=True, help="id of the run")
+    parser.add_argument("--status", required=True, help="how the workflow ended, Argo's {{workflow.status}}")
+    parser.add_argument("--configuration-file", default="", metavar="FILE", help="settings of the runner (YAML)")
+    parser.add_argument("--parameters-file", default="", metavar="FILE", help="the run's params (YAML or JSON)")
+    parser.add_argument("--parameters", default="", metavar="JSON", help="the same, as Argo's workflow.parameters.json")
+    for name in ("--logical-date", "--scheduled-time", "--run-after"):
+        parser.add_argument(name, default="", metavar="ISO", help="as in run-task")
+    parser.add_argument("--structure", default="", metavar="HASH", help="structure of the exported DAG")

@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_provider_raynode.argo.task_sdk._dag import registering
 from airflow_provider_raynode.exceptions import DagFileError, RayNodeError
 
 if TYPE_CHECKING:
@@ -50,8 +51,6 @@ def load_dag(path: str | Path, dag_id: str | None = None) -> DAG:
 
 
 def _run(file: Path) -> dict[str, DAG]:
-    from airflow.sdk.definitions._internal.contextmanager import DagContext
-
     folder = str(file.parent)
     if folder not in sys.path:
         # As Airflow does with its DAG folder: the file's neighbours can be imported.
@@ -62,25 +61,21 @@ def _run(file: Path) -> dict[str, DAG]:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    DagContext.autoregistered_dags.clear()
-    DagContext.current_autoregister_module_name = name
     try:
-        loader.exec_module(module)
-        return _collect(module, DagContext, file)
+        with registering(name) as registered:
+            loader.exec_module(module)
+            return _collect(module, registered(), file)
     except RayNodeError as error:
         raise DagFileError(f"{file}: {error}") from error
     except (Exception, SystemExit) as error:
         raise DagFileError(f"{file}: {_told(error, file)}") from error
-    finally:
-        DagContext.autoregistered_dags.clear()
-        DagContext.current_autoregister_module_name = None
 
 
-def _collect(module: object, contexts: type, file: Path) -> dict[str, DAG]:
+def _collect(module: object, registered: list[DAG], file: Path) -> dict[str, DAG]:
     from airflow.sdk import DAG
 
     found = [each for each in vars(module).values() if isinstance(each, DAG)]
-    found += [dag for dag, _ in contexts.autoregistered_dags if dag not in found]  # type: ignore[attr-defined]
+    found += [dag for dag in registered if all(dag is not each for each in found)]
     dags: dict[str, DAG] = {}
     for dag in found:
         if dags.setdefault(dag.dag_id, dag) is not dag:

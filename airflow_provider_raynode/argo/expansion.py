@@ -7,6 +7,7 @@ from collections.abc import Callable, Sized
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.names import argo_names, mapped_group_ids, per_dag
+from airflow_provider_raynode.argo.task_sdk._dag import expand_input, has_fill_value
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
 # Length of what a task pushed under a key; None where it did not push it.
 LengthOf = Callable[[str, str], int | None]
 _RETURN_VALUE = "return_value"
-
-
-def expand_input(mapped: Any) -> Any:
-    """Return what a mapped task or mapped task group expands over, as the SDK holds it."""
-    return mapped._expand_input if hasattr(mapped, "_expand_input") else mapped._get_specified_expand_input()
 
 
 def mapped_node(dag: DAG, mapped_id: str) -> Any:
@@ -46,7 +42,6 @@ def total_length(source: Any, length_of: LengthOf) -> int | None:
 
 
 def _length(value: Any, length_of: LengthOf) -> int | None:
-    from airflow.sdk.definitions._internal.types import is_arg_set
     from airflow.sdk.definitions.xcom_arg import ConcatXComArg, MapXComArg, PlainXComArg, ZipXComArg
 
     if isinstance(value, PlainXComArg):
@@ -60,7 +55,7 @@ def _length(value: Any, length_of: LengthOf) -> int | None:
             return None
         if isinstance(value, ConcatXComArg):
             return sum(known)
-        return max(known) if is_arg_set(value.fillvalue) else min(known)
+        return max(known) if has_fill_value(value) else min(known)
     return len(value) if isinstance(value, Sized) else None
 
 

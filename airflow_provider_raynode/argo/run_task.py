@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import logging
 import os
@@ -26,26 +25,22 @@ from airflow_provider_raynode.argo.outcome import (
     EXIT_UPSTREAM_FAILED,
     EXIT_WRONG_CALL,
 )
-from airflow_provider_raynode.exceptions import CatalogError, ConfigError, RayNodeError
+from airflow_provider_raynode.argo.run_info import WrongCallError, run_info
+from airflow_provider_raynode.exceptions import CatalogError, RayNodeError
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
     from airflow_provider_raynode.argo.records import RunStore, TaskRecord, TaskState
-    from airflow_provider_raynode.argo.task_sdk import DagRunInfo, TaskResult, TaskRun
+    from airflow_provider_raynode.argo.task_sdk import TaskResult, TaskRun
 
 log = logging.getLogger(__name__)
 
 # As Airflow's own `[scheduler] allowed_run_id_pattern`.
 _RUN_ID = re.compile(r"[A-Za-z0-9_.~:+-]{1,250}")
-_LOGICAL_DATE = "logical-date"
 _INDEX = "map_index"
 # Seconds that threads which a task left behind may hold up the end of the process.
 _THREADS_END_S = 5.0
-
-
-class WrongCallError(RayNodeError):
-    """The runner was called with something that does not fit the DAG; the message names it and what would."""
 
 
 @dataclass(frozen=True)
@@ -82,40 +77,6 @@ class TaskOutcome:
     exit_code: int
     try_number: int = 0
     map_index: int = -1
-
-
-def add_run_task_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `raynode argo run-task`."""
-    parser.add_argument("--pipeline-file", required=True, metavar="FILE", help="the DAG file")
-    parser.add_argument("--dag-id", help="which DAG, where the file holds several")
-    parser.add_argument("--step-name", required=True, metavar="TASK", help="id of the task")
-    parser.add_argument("--run-id", required=True, help="id of the run: tasks of one run share it")
-    parser.add_argument("--configuration-file", default="", metavar="FILE", help="settings of the runner (YAML)")
-    parser.add_argument("--ray-config-file", default="", metavar="FILE", help="Ray config in the place of the node's")
-    parser.add_argument(
-        "--map-variable",
-        default="{}",
-        metavar="JSON",
-        help='which instance of a mapped task: {"map_index": 2}, or its map variables by name: {"dataset": "wine"}',
-    )
-    parser.add_argument("--tag", default="", help="a label for the task's record")
-    parser.add_argument("--parameters-file", default="", metavar="FILE", help="the run's params (YAML or JSON)")
-    parser.add_argument("--parameters", default="", metavar="JSON", help="the same, as Argo's workflow.parameters.json")
-    parser.add_argument("--logical-date", default="", metavar="ISO", help="date that the run is for")
-    parser.add_argument("--scheduled-time", default="", metavar="ISO", help="time that the cron schedule asked for")
-    parser.add_argument("--run-after", default="", metavar="ISO", help="when the run was submitted; default: now")
-    parser.add_argument("--retries", default="0", metavar="N", help="earlier tries of this node, Argo's {{retries}}")
-    parser.add_argument("--max-retries", type=int, metavar="N", help="how often Argo tries again; default: the task's")
-    parser.add_argument("--structure", default="", metavar="HASH", help="refuse a DAG of another structure")
-    parser.add_argument("--outputs", default="", metavar="FOLDER", help="where to write Argo's output parameters")
-    parser.add_argument(
-        "--decide",
-        choices=("controller", "pod"),
-        default="controller",
-        help="who applies the trigger rule: Argo already has (the default), or this call does",
-    )
-    parser.add_argument("--plan", action="store_true", help="run nothing: count the map indexes of the task or group")
-    parser.add_argument("--ray", choices=("submit", "rayjob"), default="submit", help="how a Ray node's job runs")
 
 
 def run_task_command(args: argparse.Namespace) -> int:
@@ -385,23 +346,6 @@ class _Runner:
         )
 
 
-def run_info(dag: DAG, call: Any) -> DagRunInfo:
-    """Return the run that a call is about: its dates and params."""
-    from airflow_provider_raynode.argo.task_sdk import DagRunInfo, run_dates
-
-    run_after = _date(call.run_after, "--run-after") or datetime.now(UTC)
-    dates = run_dates(
-        dag,
-        run_after=run_after,
-        scheduled=_date(call.scheduled_time, "--scheduled-time"),
-        logical=_date(call.logical_date, "--logical-date"),
-    )
-    params = _params_of_argo(dag, call.parameters)
-    if call.parameters_file:
-        params |= _params_of_file(call.parameters_file)
-    return DagRunInfo(call.run_id, run_after, dates, params)
-
-
 def write_outputs(folder: str, values: Mapping[str, str]) -> None:
     """Write Argo's output parameters, a file each."""
     target = Path(folder)
@@ -473,18 +417,6 @@ def _retries(call: TaskCall) -> int:
     return int(call.retries) if call.retries.isdigit() else 0
 
 
-def _date(text: str, name: str) -> datetime | None:
-    if not text.strip():
-        return None
-    try:
-        found = datetime.fromisoformat(text.strip())
-    except ValueError:
-        raise WrongCallError(
-            f"{name}: {text!r} is not an ISO date, such as 2026-01-31 or 2026-01-31T06:00:00Z"
-        ) from None
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
-
-
 def _json_object(text: str, name: str) -> dict[str, Any]:
     try:
         value = json.loads(text or "{}")
@@ -493,58 +425,3 @@ def _json_object(text: str, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise WrongCallError(f"{name}: {text!r} is not a JSON object")
     return value
-
-
-def _params_of_file(path: str) -> dict[str, Any]:
-    from airflow_provider_raynode.config import read_yaml
-
-    found = read_yaml(Path(path).expanduser(), may_be_empty=True)
-    if not all(isinstance(name, str) for name in found):
-        raise ConfigError(f"{path}: --parameters-file must hold a mapping of names to values")
-    return dict(found)
-
-
-def _params_of_argo(dag: DAG, text: str) -> dict[str, Any]:
-    """Return Argo's parameters as the DAG's params: each value is JSON, or text that the param's schema takes."""
-    if not text:
-        return {}
-    try:
-        entries = json.loads(text)
-        pairs = {entry["name"]: entry.get("value", "") for entry in entries}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise WrongCallError(
-            f"--parameters: {text[:100]!r} is not of the form of Argo's workflow.parameters.json: "
-            '[{"name": "who", "value": "\\"me\\""}]'
-        ) from None
-    pairs.pop(_LOGICAL_DATE, None)
-    found = {name: _param_value(dag, name, str(value)) for name, value in pairs.items()}
-    # Argo names every parameter. One that was left as it is is no value of this run: a task's own params go before it.
-    return {name: value for name, value in found.items() if not _is_default(dag, name, value)}
-
-
-def _is_default(dag: DAG, name: str, value: Any) -> bool:
-    if name not in dag.params or not dag.params.get_param(name).has_value:
-        return False
-    default = dag.params.get_param(name).value
-    # As the export writes it; not ==, for which 1 is True.
-    return json.dumps(value, default=str) == json.dumps(default, default=str)
-
-
-def _param_value(dag: DAG, name: str, text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return text
-    if name in dag.params and not isinstance(value, str) and not _fits(dag, name, value) and _fits(dag, name, text):
-        return text
-    return value
-
-
-def _fits(dag: DAG, name: str, value: Any) -> bool:
-    # A copy: what a param resolves to, it keeps.
-    param = copy.copy(dag.params.get_param(name))
-    try:
-        param.resolve(value=value, suppress_exception=False)
-    except Exception:
-        return False
-    return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.names import per_dag
@@ -48,7 +49,8 @@ def rule_of(task: Any) -> str:
 def has_default(param: Any) -> bool:
     """Whether a param of a DAG has a default that its schema takes; None is one where the schema has null."""
     try:
-        param.resolve(suppress_exception=False)
+        # A copy: what a param resolves to, it keeps.
+        copy.copy(param).resolve(suppress_exception=False)
     except Exception:  # of Airflow's own, whose place changes
         return False
     return True

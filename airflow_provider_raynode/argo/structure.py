@@ -6,8 +6,9 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_raynode.argo.expansion import expand_input, total_length
+from airflow_provider_raynode.argo.expansion import total_length
 from airflow_provider_raynode.argo.names import mapped_group_ids
+from airflow_provider_raynode.argo.task_sdk._dag import expand_input
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from airflow_provider_raynode.argo.outcome import EXIT_FAILED, EXIT_SUCCESS, EXIT_WRONG_CALL
+from airflow_provider_raynode.argo.outcome import EXIT_SUCCESS, EXIT_WRONG_CALL
 from airflow_provider_raynode.argo.run_task import TaskCall, run_task
 from airflow_provider_raynode.cli import main
 
@@ -79,7 +79,7 @@ def test_success(file: Path) -> None:
 def test_failure_runs_all_though_one_breaks(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(file, "good")
     run(file, "bad")
-    assert callbacks(file, "Failed") == EXIT_FAILED
+    assert callbacks(file, "Failed") == EXIT_SUCCESS, "the run is what it was, as in Airflow"
     assert notes(file) == ["task_failure ends run-1 failed 2026-01-31", "('bad', 'failed', 1, 5) me", "#channel"]
     printed = capsys.readouterr().out
     assert "The callback breaks failed" in printed
@@ -87,7 +87,7 @@ def test_failure_runs_all_though_one_breaks(file: Path, capsys: pytest.CaptureFi
 
 
 def test_a_run_without_a_failed_task_has_no_task_instance(file: Path) -> None:
-    assert callbacks(file, "Error") == EXIT_FAILED
+    assert callbacks(file, "Error") == EXIT_SUCCESS
     assert notes(file)[1] == "None me"
 
 

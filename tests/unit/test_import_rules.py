@@ -77,6 +77,23 @@ def test_module_keeps_the_rules_of_its_room(path: Path) -> None:
         assert used <= allowed, f"{path} uses {used - allowed}"
 
 
+INTERNALS = (
+    "airflow.sdk.execution_time",
+    "airflow.sdk.api",
+    "airflow.sdk._shared",
+    "airflow.serialization",
+    "airflow.models",
+)
+
+
+def test_airflows_internals_are_used_in_one_place_of_the_argo_room() -> None:
+    for path in modules():
+        if room(path) == "argo" and path.relative_to(PACKAGE).parts[1] != "task_sdk":
+            used = set(imports(path, module_level=False))
+            found = {name for name in used if name.startswith(INTERNALS) or "._internal" in name}
+            assert not found, f"{path} uses {found}"
+
+
 def test_no_module_is_named_after_nothing() -> None:
     assert not {path.name for path in modules()} & {"utils.py", "helpers.py", "common.py", "misc.py"}
 

@@ -1,0 +1,107 @@
+"""What a pod is told of its run: the dates, and the params, from a file or as Argo hands them on."""
+
+from __future__ import annotations
+
+import copy
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.argo.shape import has_default
+from airflow_provider_raynode.exceptions import ConfigError, RayNodeError
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
+
+    from airflow_provider_raynode.argo.task_sdk import DagRunInfo
+
+_LOGICAL_DATE = "logical-date"
+
+
+class WrongCallError(RayNodeError):
+    """The runner was called with something that does not fit the DAG; the message names it and what would."""
+
+
+def run_info(dag: DAG, call: Any) -> DagRunInfo:
+    """Return the run that a call is about: its dates and params."""
+    from airflow_provider_raynode.argo.task_sdk import DagRunInfo, run_dates
+
+    run_after = _date(call.run_after, "--run-after") or datetime.now(UTC)
+    dates = run_dates(
+        dag,
+        run_after=run_after,
+        scheduled=_date(call.scheduled_time, "--scheduled-time"),
+        logical=_date(call.logical_date, "--logical-date"),
+    )
+    params = _params_of_argo(dag, call.parameters)
+    if call.parameters_file:
+        params |= _params_of_file(call.parameters_file)
+    return DagRunInfo(call.run_id, run_after, dates, params)
+
+
+def _date(text: str, name: str) -> datetime | None:
+    if not text.strip():
+        return None
+    try:
+        found = datetime.fromisoformat(text.strip())
+    except ValueError:
+        raise WrongCallError(
+            f"{name}: {text!r} is not an ISO date, such as 2026-01-31 or 2026-01-31T06:00:00Z"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def _params_of_file(path: str) -> dict[str, Any]:
+    from airflow_provider_raynode.config import read_yaml
+
+    found = read_yaml(Path(path).expanduser(), may_be_empty=True)
+    if not all(isinstance(name, str) for name in found):
+        raise ConfigError(f"{path}: --parameters-file must hold a mapping of names to values")
+    return dict(found)
+
+
+def _params_of_argo(dag: DAG, text: str) -> dict[str, Any]:
+    """Return Argo's parameters as the DAG's params: each value is JSON, or text that the param's schema takes."""
+    if not text:
+        return {}
+    try:
+        entries = json.loads(text)
+        pairs = {entry["name"]: entry.get("value", "") for entry in entries}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise WrongCallError(
+            f"--parameters: {text[:100]!r} is not of the form of Argo's workflow.parameters.json: "
+            '[{"name": "who", "value": "\\"me\\""}]'
+        ) from None
+    pairs.pop(_LOGICAL_DATE, None)
+    found = {name: _param_value(dag, name, str(value)) for name, value in pairs.items()}
+    # Argo names every parameter. One that was left as it is is no value of this run: a task's own params go before it.
+    return {name: value for name, value in found.items() if not _is_default(dag, name, value)}
+
+
+def _is_default(dag: DAG, name: str, value: Any) -> bool:
+    if name not in dag.params or not has_default(dag.params.get_param(name)):
+        return False
+    default = dag.params.get_param(name).value
+    # As the export writes it; not ==, for which 1 is True.
+    return json.dumps(value, default=str) == json.dumps(default, default=str)
+
+
+def _param_value(dag: DAG, name: str, text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    if name in dag.params and not isinstance(value, str) and not _fits(dag, name, value) and _fits(dag, name, text):
+        return text
+    return value
+
+
+def _fits(dag: DAG, name: str, value: Any) -> bool:
+    # A copy: what a param resolves to, it keeps.
+    param = copy.copy(dag.params.get_param(name))
+    try:
+        param.resolve(value=value, suppress_exception=False)
+    except Exception:
+        return False
+    return True
