@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from airflow_provider_raynode import catalog as catalog
+    from airflow_provider_raynode.argo.run_task import execute_ray_node as execute_ray_node
     from airflow_provider_raynode.catalog import CatalogRef as CatalogRef
     from airflow_provider_raynode.config import RayConfig as RayConfig
     from airflow_provider_raynode.hooks.ray import RayHook as RayHook
@@ -37,6 +38,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "RayNode": ("task_groups.ray_node", "RayNode"),
     "RayTuneOperator": ("operators.tune", "RayTuneOperator"),
     "context": ("runtime.trial", "context"),
+    "execute_ray_node": ("argo.run_task", "execute_ray_node"),
     "get_checkpoint": ("runtime.trial", "get_checkpoint"),
     # `json` is public at the package's root only: inside the package the name stays the standard library's.
     "json": ("returns", "json_value"),

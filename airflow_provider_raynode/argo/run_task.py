@@ -26,6 +26,7 @@ from airflow_provider_raynode.argo.outcome import (
     EXIT_WRONG_CALL,
 )
 from airflow_provider_raynode.argo.run_info import WrongCallError, run_info
+from airflow_provider_raynode.argo.shape import expanded_by
 from airflow_provider_raynode.exceptions import CatalogError, RayNodeError
 
 if TYPE_CHECKING:
@@ -302,14 +303,14 @@ class _Runner:
 
     def _map_index(self) -> int:
         values = _json_object(self._call.map_variable, "--map-variable")
-        mapped_id = _mapped_id(self._task)
-        if mapped_id is None:
+        mapped = expanded_by(self._task)
+        if mapped is None:
             if values:
                 raise WrongCallError(f"--map-variable: {self._task.task_id} is not mapped: leave it out, or give {{}}")
             return -1
         from airflow_provider_raynode.argo.expansion import map_indexes
 
-        indexes = map_indexes(self._dag, mapped_id, self._store)
+        indexes = map_indexes(self._dag, mapped, self._store)
         if indexes is None:
             raise WrongCallError(
                 f"{self._task.task_id} is mapped over results that run {self._call.run_id} does not have: run the "
@@ -403,13 +404,6 @@ def _unknown_step(dag: DAG, name: str) -> str:
 def _listed(names: Any) -> str:
     found = sorted(names)
     return ", ".join(found[:20]) + (", …" if len(found) > 20 else "") if found else "none"
-
-
-def _mapped_id(task: Any) -> str | None:
-    if task.is_mapped:
-        return str(task.task_id)
-    group = task.get_closest_mapped_task_group()
-    return None if group is None else str(group.group_id)
 
 
 def _retries(call: TaskCall) -> int:

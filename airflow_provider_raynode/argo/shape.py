@@ -46,6 +46,11 @@ def rule_of(task: Any) -> str:
     return str(getattr(task.trigger_rule, "value", task.trigger_rule))
 
 
+def expanded_by(task: Any) -> str | None:
+    """Return the id of what a task's map indexes come from: itself, or its mapped task group; None without any."""
+    return str(task.task_id) if task.is_mapped else scope_of(task)
+
+
 def has_default(param: Any) -> bool:
     """Whether a param of a DAG has a default that its schema takes; None is one where the schema has null."""
     try:

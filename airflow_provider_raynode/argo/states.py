@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_raynode.argo.expansion import map_indexes, source_ids
 from airflow_provider_raynode.argo.graph import podless_tasks
 from airflow_provider_raynode.argo.rules import Decision, constrain, decide
-from airflow_provider_raynode.argo.shape import rule_of, skippers
+from airflow_provider_raynode.argo.shape import expanded_by, rule_of, skippers
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -42,7 +42,7 @@ class RunStates:
     def instances(self, task_id: str) -> dict[int, str]:
         """Return the states by map index; `{-1: state}` where a task is not mapped, or was never expanded."""
         task = self._dag.task_dict[task_id]
-        mapped_id = _mapped_id(task)
+        mapped_id = expanded_by(task)
         if mapped_id is None:
             return {-1: self.state(task_id)}
         decision = self._decide_whole(task, mapped_id)
@@ -53,7 +53,7 @@ class RunStates:
     def recorded(self, task_id: str) -> dict[int, str]:
         """Return the states that are on record so far, by map index; the indexes of what is running are among them."""
         indexes = [index for index in (-1, *self._store.map_indexes(task_id)) if self._record(task_id, index)]
-        mapped_id = _mapped_id(self._dag.task_dict[task_id])
+        mapped_id = expanded_by(self._dag.task_dict[task_id])
         if mapped_id is not None:
             indexes = sorted({*indexes, *(self._expanded(mapped_id) or ())})
         found: dict[int, str] = {}
@@ -166,11 +166,3 @@ class RunStates:
 
 def _is_listed(record: TaskRecord, task_id: str, map_index: int) -> bool:
     return any(name == task_id and index in (-1, map_index) for name, index in record.skipped)
-
-
-def _mapped_id(task: Any) -> str | None:
-    """Return the id of what a task's map indexes come from: itself, or its mapped task group."""
-    if task.is_mapped:
-        return str(task.task_id)
-    group = task.get_closest_mapped_task_group()
-    return None if group is None else str(group.group_id)

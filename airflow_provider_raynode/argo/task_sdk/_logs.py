@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -16,7 +17,7 @@ _FOLDS = ("::group::Pre Execute", "::group::Post Execute", "::endgroup::")
 def container_logs() -> Iterator[None]:
     """Send the logs to stdout as `time level message`, and mask secrets in them and in what is printed.
 
-    `[logging] logging_level`, `namespace_levels` and a `log_format` of one's own count.
+    `[logging] logging_level`, `namespace_levels` and a `log_format` of one's own count. Logging is put back at the end.
     """
     from airflow.sdk._shared.logging import configure_logging
     from airflow.sdk._shared.secrets_masker import RedactedIO
@@ -24,6 +25,7 @@ def container_logs() -> Iterator[None]:
     from airflow.sdk.log import mask_logs
 
     with (
+        _as_before(),
         _masked(RedactedIO, contextlib.redirect_stdout, "stdout") as stdout,
         _masked(RedactedIO, contextlib.redirect_stderr, "stderr"),
     ):
@@ -40,6 +42,23 @@ def container_logs() -> Iterator[None]:
             cache_logger_on_first_use=False,
         )
         yield
+
+
+@contextlib.contextmanager
+def _as_before() -> Iterator[None]:
+    """Put the configuration of logging and structlog back at the end: a process may go on after a task."""
+    import structlog
+
+    configured, config = structlog.is_configured(), structlog.get_config()
+    loggers = [logging.getLogger(), *map(logging.getLogger, list(logging.root.manager.loggerDict))]
+    kept = [(each, list(each.handlers), each.level, each.propagate, each.disabled) for each in loggers]
+    try:
+        yield
+    finally:
+        structlog.configure(**config) if configured else structlog.reset_defaults()
+        for each, handlers, level, propagate, disabled in kept:
+            each.handlers[:], each.propagate, each.disabled = handlers, propagate, disabled
+            each.setLevel(level)
 
 
 def masked(text: str) -> str:
