@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_raynode.argo.expansion import mapped_node, source_ids
 from airflow_provider_raynode.argo.graph import CycleThroughGroupError, build_scopes
-from airflow_provider_raynode.argo.names import mapped_group_ids
 from airflow_provider_raynode.argo.pod_override import pod_override_problem
 from airflow_provider_raynode.argo.schedule import Schedule
-from airflow_provider_raynode.argo.shape import has_default, operator_class
+from airflow_provider_raynode.argo.shape import has_default, operator_class, rule_of, scope_of
 from airflow_provider_raynode.exceptions import RayNodeError
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ ALLOWABLE = {
     "deadline": "no deadline alert is sent",
     "end-date": "the schedule goes on until the CronWorkflow is suspended",
     "fail-fast": "the other tasks go on when one has failed",
+    "group-trigger-rule": "the rule is decided for each map index by itself",
     "max-active-tis": "the instances of the task are limited by max_active_tasks alone",
     "max-consecutive-failed-runs": "the schedule goes on after failed runs",
     "pool": "the task runs without the pool's limit",
@@ -32,6 +33,8 @@ ALLOWABLE = {
     "retry-policy": "retries wait for retry_delay; that the policy says FAIL counts",
     "start-date": "the schedule begins with the export",
 }
+# Airflow may decide these by the first instances that end, before a mapped group is expanded (TriggerRuleDep).
+_EARLY_RULES = ("none_failed_min_one_success", "one_success")
 _DEFAULT_POOL = "default_pool"
 
 
@@ -84,6 +87,7 @@ def find_refusals(
     known = {_DEFAULT_POOL, *pools}
     for task in dag.tasks:
         found += _of_task(task, known)
+        found += _of_rule(dag, task)
     return found
 
 
@@ -149,6 +153,25 @@ def _of_task(task: Any, pools: set[str]) -> Iterator[Refusal]:
         *_of_pod(task),
     ):
         yield Refusal(refusal.feature, refusal.reason, refusal.remedy, task.task_id)
+
+
+def _of_rule(dag: DAG, task: Any) -> Iterator[Refusal]:
+    if rule_of(task) == "all_done_min_one_success" and _is_decided_unexpanded(dag, task):
+        yield Refusal(
+            "group-trigger-rule",
+            "Airflow 3.3 makes a task with all_done_min_one_success upstream_failed in a group that is mapped over "
+            "another task's output, whatever its upstream did",
+            "use all_done or none_failed",
+            task.task_id,
+        )
+
+
+def _is_decided_unexpanded(dag: DAG, task: Any) -> bool:
+    """Whether Airflow asks a task's rule while its mapped group waits for the list, with no instances upstream yet."""
+    scope = scope_of(task)
+    if scope is None or not source_ids(mapped_node(dag, scope)):
+        return False
+    return any(scope_of(dag.task_dict[each]) == scope for each in task.upstream_task_ids)
 
 
 def _of_operator(names: set[str]) -> Iterator[Refusal]:
@@ -233,6 +256,12 @@ def ignored(dag: DAG) -> list[str]:
         notes.append("queue names Airflow's workers: it is ignored; say where pods run with node_selector")
     if any(getattr(task, "executor", None) for task in dag.tasks):
         notes.append("executor names Airflow's: it is ignored")
-    if mapped_group_ids(dag) and any(task.email for task in dag.tasks):
+    for task in dag.tasks:
+        if rule_of(task) in _EARLY_RULES and _is_decided_unexpanded(dag, task):
+            notes.append(
+                f"task {task.task_id}: {rule_of(task)} is decided for each map index by itself; where instances "
+                "upstream in its mapped group fail, Airflow 3.3 may make it upstream_failed for all indexes at once"
+            )
+    if any(task.email for task in dag.tasks):
         notes.append("emails are sent by the pods: they need Airflow's [smtp] settings")
     return notes

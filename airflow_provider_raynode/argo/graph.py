@@ -307,7 +307,10 @@ class _Builder:
 
     def _surely_succeeded(self, scope: str | None) -> set[str]:
         """Return the tasks outside a mapped group that have succeeded when one of its indexes runs."""
-        return set() if scope is None else set(source_ids(mapped_node(self._dag, scope)))
+        if scope is None:
+            return set()
+        # Of a mapped source some instances may have failed: the group then maps over what the others pushed.
+        return {each for each in source_ids(mapped_node(self._dag, scope)) if self._is_plain_source(each)}
 
     def _outer_name(self, task_id: str) -> str:
         """Return the name of the node that stands for a task in the DAG's own scope."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_raynode.argo.expansion import mapped_node, source_ids
 from airflow_provider_raynode.argo.names import per_dag
 
 if TYPE_CHECKING:
@@ -91,7 +92,15 @@ def _skippers(dag: DAG) -> dict[str, tuple[str, ...]]:
         if is_skipper(task) and scope_of(task) is None:
             whole = skips_all_below(task) and not task.is_mapped
             below = task.get_flat_relative_ids(upstream=False) if whole else task.downstream_task_ids
+            # What is mapped over literals is expanded when the run is made, and an id without an index no longer meets
+            # it; a direct child is skipped nevertheless (NotPreviouslySkippedDep).
+            below = {each for each in below if each in task.downstream_task_ids or not _is_expanded_at_once(dag, each)}
             for each in below:
                 if not dag.task_dict[each].is_teardown:
                     found.setdefault(each, []).append(task.task_id)
     return {task_id: tuple(sorted(names)) for task_id, names in found.items()}
+
+
+def _is_expanded_at_once(dag: DAG, task_id: str) -> bool:
+    mapped_id = expanded_by(dag.task_dict[task_id])
+    return mapped_id is not None and not source_ids(mapped_node(dag, mapped_id))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_raynode.argo.expansion import map_indexes, source_ids
+from airflow_provider_raynode.argo.expansion import map_indexes, mapped_node, source_ids
 from airflow_provider_raynode.argo.graph import podless_tasks
 from airflow_provider_raynode.argo.rules import Decision, constrain, decide
 from airflow_provider_raynode.argo.shape import expanded_by, rule_of, skippers
@@ -86,6 +86,8 @@ class RunStates:
         """Return whether a mapped task or group runs, and for which map indexes."""
         task = self._dag.task_dict.get(mapped_id)
         decision = self._decide_group(mapped_id) if task is None else self.decide(mapped_id)
+        if decision == "run":
+            decision = self._decide_by_sources(mapped_id)
         if decision != "run":
             return decision, []
         indexes = self._expanded(mapped_id)
@@ -125,9 +127,21 @@ class RunStates:
         decision, _ = self.decide_expansion(mapped_id)
         if decision == "run" or task.is_mapped:
             return decision
+        if self._decide_by_sources(mapped_id) == "upstream_failed":
+            # Airflow sees that in all of the group's tasks at once, before their own upstream has ended.
+            return "upstream_failed"
         # The group never ran: each of its tasks has what its own rule says.
         own = self.decide(task.task_id)
         return decision if own == "run" else own
+
+    def _decide_by_sources(self, mapped_id: str) -> Decision:
+        """Return what the tasks that make the list say, whatever the rule and whatever they pushed.
+
+        After `MappedTaskUpstreamDep` of Airflow 3.3: instances of mapped sources do not count, but whole ones.
+        """
+        sources = source_ids(mapped_node(self._dag, mapped_id))
+        whole = (self.instances(each).get(-1) for each in sources)
+        return decide("all_success", [state for state in whole if state is not None])
 
     def _decide_group(self, group_id: str) -> Decision:
         group = self._dag.task_group_dict[group_id]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from argo_simulator import ForkServer
 from compare import differences
 from oracle import Outcome, airflow_outcome
+from phases import phase_states
 from workflow import Argo
 
 _TABLE: list[tuple[str, int, int, float, float]] = []
@@ -57,6 +59,8 @@ def equal(airflow_db: None, argo: Argo) -> Compare:
             (dag.dag_id, len(ours.states), len(argo.last.nodes), between - begin, time.perf_counter() - between)
         )
         found = differences(airflow, ours)
+        by_phases = replace(airflow, states=phase_states(dag, argo.last))
+        found += [f"by Argo's phases: {each}" for each in differences(airflow, by_phases)]
         assert not found, "\n".join([*found, argo.last.report()])
         return airflow, ours
 

@@ -82,9 +82,12 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_killed_driver_loses_no_finished_trial(tmp_path: Path, folder: Path) -> None:
     def train(x: int, folder: str) -> dict[str, Any]:
+        import pathlib
         import tempfile as temporary
         import time as clock
 
+        while x >= 6 and not pathlib.Path(folder).with_name("go on").exists():
+            clock.sleep(0.05)
         clock.sleep(0.3)
         temporary.mkstemp(prefix=f"{x}-", dir=folder)
         return {"score": x, "squares": [x, x * x]}
@@ -92,10 +95,18 @@ def test_a_killed_driver_loses_no_finished_trial(tmp_path: Path, folder: Path) -
     values = list(range(16))
     space = {"search_space": {"x": {"type": "grid_search", "values": values}}}
     node = Node(tmp_path, train, space, op_kwargs={"folder": str(folder)}, returns=["squares"])
-    node.run(until=lambda: len(marks(folder)) >= 6)
-    time.sleep(0.5)
-    finished = marks(folder)
-    assert 6 <= len(finished) < 16
+
+    def six_have_ended() -> bool:
+        if len(marks(folder)) < 6:
+            return False
+        time.sleep(
+            2
+        )  # What a trial returned is on disk a tenth of a second after its end; a busy machine needs longer.
+        return True
+
+    node.run(until=six_have_ended)
+    assert set(marks(folder)) == {str(value) for value in range(6)}
+    folder.with_name("go on").touch()
     node.next_attempt()
     log = node.run()
     result = node.result
@@ -106,10 +117,42 @@ def test_a_killed_driver_loses_no_finished_trial(tmp_path: Path, folder: Path) -
     assert node.catalog.load(result.outputs["squares"]) == [15, 225]
     kept = {path.parent.name for path in Path(node.spec.node_prefix).glob("attempt_*/outputs/*/*")}
     assert kept == {result.best.trial_id}, "outputs of the other trials, of both attempts, are gone"
-    again = {name: count for name, count in marks(folder).items() if count > 1}
-    # A trial that ended at the very moment of the kill, which nobody had heard of, may run twice: at most one per CPU.
-    assert len(again) <= 1, again
-    assert result.restored >= len(finished) - 1
+    assert result.restored == 6
+    assert marks(folder) == {str(value): 1 for value in values}, "no finished trial ran again"
+
+
+def test_a_driver_killed_between_trials_repeats_what_nobody_had_heard_of(tmp_path: Path, folder: Path) -> None:
+    def train(x: int, folder: str) -> dict[str, Any]:
+        import tempfile as temporary
+        import time as clock
+
+        clock.sleep(0.3)
+        temporary.mkstemp(prefix=f"{x}-", dir=folder)
+        return {"score": x}
+
+    values = list(range(16))
+    space = {"search_space": {"x": {"type": "grid_search", "values": values}}}
+    node = Node(tmp_path, train, space, op_kwargs={"folder": str(folder)})
+    killed_at: list[float] = []
+
+    def six_have_ended() -> bool:
+        if len(marks(folder)) < 6:
+            return False
+        killed_at.append(time.time())
+        return True
+
+    node.run(until=six_have_ended)
+    time.sleep(0.5)
+    ended = {path.name.partition("-")[0]: path.stat().st_mtime for path in folder.iterdir()}
+    assert 6 <= len(ended) < 16
+    node.next_attempt()
+    node.run()
+    assert node.result.state == "SUCCEEDED"
+    assert node.result.trial_states == {"TERMINATED": 16}
+    again = {name for name, count in marks(folder).items() if count > 1}
+    # docs/resilience.md: at most what ended within the last second.
+    assert again <= {name for name, at in ended.items() if at > killed_at[0] - 1}, (ended, killed_at)
+    assert node.result.restored >= len(ended) - len(again)
     assert set(marks(folder)) == {str(value) for value in values}
 
 
@@ -238,7 +281,7 @@ def test_a_killed_worker_process_is_the_failure_of_its_trial(tmp_path: Path, fol
 
 
 def limited(node: Node, **limits: float) -> NodeSpec:
-    node.next_attempt(limits={**node.spec.limits.model_dump(), **limits}, search_of=None)
+    node.next_attempt(limits=node.spec.limits.model_copy(update=limits), search_of=None)
     return node.spec
 
 

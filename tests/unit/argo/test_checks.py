@@ -10,9 +10,9 @@ from airflow.providers.standard.operators.hitl import ApprovalOperator
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.providers.standard.sensors.external_task import ExternalTaskSensor
-from airflow.sdk import DAG, Asset, Param, task
+from airflow.sdk import DAG, Asset, Param, task, task_group
 
-from airflow_provider_raynode.argo.checks import ALLOWABLE, RefusedError, check_allowed, find_refusals
+from airflow_provider_raynode.argo.checks import ALLOWABLE, RefusedError, check_allowed, find_refusals, ignored
 from airflow_provider_raynode.argo.schedule import schedule_of
 from airflow_provider_raynode.exceptions import RayNodeError
 
@@ -45,6 +45,42 @@ def test_of_a_task(options: dict[str, Any], feature: str) -> None:
     with DAG("tasks", schedule=None) as dag:
         operator(**options)
     assert features_of(dag) == {"t": {feature}}
+
+
+def grouped(rule: str, source: Any) -> DAG:
+    @task
+    def double(x: Any) -> Any:
+        return x
+
+    with DAG("grouped", schedule=None) as dag:
+
+        @task_group
+        def group(x: Any) -> None:
+            double(x) >> double.override(task_id="inside", trigger_rule=rule)(1)
+
+        group.expand(x=source())
+    return dag
+
+
+def test_of_a_rule_in_a_mapped_group() -> None:
+    @task
+    def numbers() -> list[int]:
+        return [1, 2]
+
+    rule = "all_done_min_one_success"
+    assert features_of(grouped(rule, numbers)) == {"group.inside": {"group-trigger-rule"}}
+    assert not features_of(grouped(rule, lambda: [1, 2])), "what is mapped over literals is expanded at once"
+    assert not features_of(grouped("one_success", numbers))
+    (note,) = ignored(grouped("one_success", numbers))
+    assert note.startswith("task group.inside: one_success is decided for each map index by itself")
+    assert not ignored(grouped("one_success", lambda: [1, 2]))
+    assert not ignored(grouped("all_done", numbers))
+
+
+def test_what_is_told_and_not_refused() -> None:
+    with DAG("told", schedule=None) as dag:
+        operator(email="somebody@example.org", priority_weight=5, queue="fast", executor="other")
+    assert [note.split()[0] for note in ignored(dag)] == ["priority_weight", "queue", "executor", "emails"]
 
 
 @pytest.mark.parametrize(
