@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_raynode.argo.expansion import mapped_node, source_ids, total_length
 from airflow_provider_raynode.argo.names import PLAN_SUFFIX, argo_names, mapped_group_ids
-from airflow_provider_raynode.argo.shape import is_podless, rule_of, scope_of, skippers
+from airflow_provider_raynode.argo.shape import is_podless, may_be_skipped_first, rule_of, scope_of, skippers
 from airflow_provider_raynode.argo.task_sdk._dag import expand_input
 
 if TYPE_CHECKING:
@@ -164,6 +164,7 @@ class _Builder:
             and set(direct) - set(inside) <= surely
             and self._is_free_of_setups(task, rule)
             and self._skips_are_plain(task, inside, rule)
+            and not may_be_skipped_first(self._dag, task_id)
         ):
             upstream = tuple(self._upstream(each) for each in inside)
             direct_skippers = (each for each in skippers(self._dag, task_id) if each in inside)
@@ -321,7 +322,8 @@ class _Builder:
     def _needs_gates(self) -> bool:
         """Whether Argo's phase of the leaves may differ from Airflow's state of the run."""
         return any(task.is_teardown or rule_of(task) != "all_success" for task in self._dag.tasks) or any(
-            skippers(self._dag, task.task_id) for task in self._dag.tasks
+            skippers(self._dag, task.task_id) or may_be_skipped_first(self._dag, task.task_id)
+            for task in self._dag.tasks
         )
 
     def _gate(self, scope: Scope) -> Gate:

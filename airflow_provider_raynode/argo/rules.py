@@ -8,6 +8,22 @@ from typing import Literal
 
 Decision = Literal["run", "skipped", "upstream_failed"]
 
+_FAILED = frozenset(("failed", "upstream_failed"))
+# What a rule decides once a single upstream task instance is in one of these states; else it waits for all of them.
+_SETTLED_BY_ONE: dict[tuple[str, str], frozenset[str]] = {
+    ("all_success", "upstream_failed"): _FAILED,
+    ("all_success", "skipped"): frozenset(("skipped",)),
+    ("all_failed", "skipped"): frozenset(("success", "skipped")),
+    ("one_success", "run"): frozenset(("success",)),
+    ("one_failed", "run"): _FAILED,
+    ("one_done", "run"): frozenset(("success", "failed")),
+    ("none_failed", "upstream_failed"): _FAILED,
+    ("none_failed_min_one_success", "upstream_failed"): _FAILED,
+    ("none_skipped", "skipped"): frozenset(("skipped",)),
+    ("all_skipped", "skipped"): frozenset(("success", *_FAILED)),
+    ("all_done_min_one_success", "skipped"): frozenset(("skipped",)),
+}
+
 
 def decide(rule: str, upstream: Iterable[str], *, setups: Iterable[str] = ()) -> Decision:
     """Return what a trigger rule makes of a task whose upstream task instances have all ended.
@@ -50,6 +66,17 @@ def decide(rule: str, upstream: Iterable[str], *, setups: Iterable[str] = ()) ->
         case "all_done" | "always":
             return "run"
     raise ValueError(f"the trigger rule {rule!r} is not known")
+
+
+def settled_in(rule: str, decision: str, upstream: Iterable[tuple[str, int]]) -> int:
+    """Return the pass of Airflow's scheduler after which a rule could decide as it did; 0 without any upstream.
+
+    :param decision: what it decided: run, skipped or upstream_failed.
+    :param upstream: the states of the direct upstream task instances, with the passes in which they ended.
+    """
+    ended = list(upstream)
+    one = _SETTLED_BY_ONE.get((rule, decision), frozenset())
+    return min((at for state, at in ended if state in one), default=max((at for _, at in ended), default=0))
 
 
 def constrain(setups: Iterable[str]) -> Decision:

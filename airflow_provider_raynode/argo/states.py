@@ -5,12 +5,13 @@ Argo's controller skips and omits tasks by the same rules without a pod, so what
 
 from __future__ import annotations
 
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.expansion import map_indexes, mapped_node, source_ids
 from airflow_provider_raynode.argo.graph import podless_tasks
-from airflow_provider_raynode.argo.rules import Decision, constrain, decide
-from airflow_provider_raynode.argo.shape import expanded_by, rule_of, skippers
+from airflow_provider_raynode.argo.rules import Decision, constrain, decide, settled_in
+from airflow_provider_raynode.argo.shape import expanded_by, may_be_skipped_first, rule_of, skippers
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -31,6 +32,8 @@ class RunStates:
         self._states: dict[tuple[str, int], str] = {}
         self._indexes: dict[str, list[int] | None] = {}
         self._podless: frozenset[str] | None = None
+        self._settled: set[str] = set()
+        self._passes: dict[str, int] = {}
 
     def state(self, task_id: str, map_index: int = -1) -> str:
         """Return the state in which a task instance ended: success, failed, skipped or upstream_failed."""
@@ -73,14 +76,18 @@ class RunStates:
         rule = rule_of(task)
         if rule == "always" or not task.upstream_task_ids:
             return "run"
+        self._settle_above(task)
         if not task.is_teardown:
-            above = (setup.task_id for setup in task.get_upstreams_only_setups())
-            constrained = constrain(self._relevant(task, map_index, sorted(set(above) - task.upstream_task_ids)))
+            constrained = constrain(self._relevant(task, map_index, sorted(_setups_further_up(task))))
             if constrained != "run":
                 return constrained
         direct = sorted(task.upstream_task_ids)
         setups = [each for each in direct if self._dag.task_dict[each].is_setup]
-        return decide(rule, self._relevant(task, map_index, direct), setups=self._relevant(task, map_index, setups))
+        states = self._relevant(task, map_index, direct)
+        decision = decide(rule, states, setups=self._relevant(task, map_index, setups))
+        if decision == "upstream_failed" and "skipped" in states and may_be_skipped_first(self._dag, task_id):
+            return self._first_of_skipped_and_failed(task)
+        return decision
 
     def decide_expansion(self, mapped_id: str) -> tuple[Decision, list[int]]:
         """Return whether a mapped task or group runs, and for which map indexes."""
@@ -97,6 +104,74 @@ class RunStates:
         return ("run", indexes) if indexes else ("skipped", [])
 
     # -- below the surface -----------------------------------------------------------------------------------------
+
+    def _settle_above(self, task: Any) -> None:
+        """Work out what lies before a task from the top: a chain may be longer than Python's stack is deep."""
+        stack = [(task.task_id, False)]
+        while stack:
+            task_id, is_worked_out = stack.pop()
+            if is_worked_out:
+                self.instances(task_id)
+            elif task_id == task.task_id or task_id not in self._settled:
+                if task_id != task.task_id:
+                    self._settled.add(task_id)
+                    stack.append((task_id, True))
+                stack += [(each, False) for each in self._asked_for(task_id)]
+
+    def _asked_for(self, task_id: str) -> set[str]:
+        """Return the tasks whose states say what became of a task; none where its record does."""
+        task = self._dag.task_dict[task_id]
+        mapped_id = expanded_by(task)
+        if mapped_id is None and (rule_of(task) == "always" or self._record(task_id, -1) is not None):
+            return set()
+        found = set(task.upstream_task_ids) | (set() if task.is_teardown else _setups_further_up(task))
+        return found if mapped_id is None else found | set(source_ids(mapped_node(self._dag, mapped_id)))
+
+    def _first_of_skipped_and_failed(self, task: Any) -> Decision:
+        """Return what an all_success task is that has both before it: Airflow decides when it sees the first of them.
+
+        When that was is counted in passes of its scheduler, as `dag.test()` makes them: all tasks that may run run,
+        then it looks again. So the outcome is the same in each run, however long the tasks take.
+        """
+        ended = [
+            (state, self._pass_of(each, index))
+            for each in sorted(task.upstream_task_ids)
+            for index, state in self.instances(each).items()
+        ]
+        skipped = settled_in("all_success", "skipped", ended)
+        return "skipped" if skipped < settled_in("all_success", "upstream_failed", ended) else "upstream_failed"
+
+    def _pass_of(self, task_id: str, map_index: int) -> int:
+        """Return the pass of Airflow's scheduler in which a task instance ended, 1 first."""
+        if task_id not in self._passes:
+            above = self._dag.task_dict[task_id].get_flat_relative_ids(upstream=True) | {task_id}
+            graph = {
+                each: sorted(self._dag.task_dict[each].upstream_task_ids) for each in sorted(above - set(self._passes))
+            }
+            for each in TopologicalSorter(graph).static_order():
+                if each not in self._passes:
+                    self._passes[each] = self._begun_in(each)
+        record = self._record(task_id, map_index)
+        return self._passes[task_id] + (0 if record is None else max(record.try_number - record.first_try, 0))
+
+    def _begun_in(self, task_id: str) -> int:
+        task, states = self._dag.task_dict[task_id], self.instances(task_id)
+        for each in skippers(self._dag, task_id):
+            record = self._record(each, -1)
+            if record is not None and any(_is_listed(record, task_id, index) for index in states):
+                return self._pass_of(each, -1)
+        rule = rule_of(task)
+        if rule == "always":
+            return 1
+        ended = [
+            (state, self._pass_of(each, index))
+            for each in task.upstream_task_ids
+            for index, state in self.instances(each).items()
+        ]
+        index, state = next(iter(states.items()), (-1, "skipped"))
+        record = self._record(task_id, index)
+        ran = state in ("success", "failed") or (record is not None and record.try_number > 0)
+        return 1 + settled_in(rule, "run" if ran else state, ended)
 
     def _ended(self, task_id: str, map_index: int) -> str:
         record = self._record(task_id, map_index)
@@ -176,6 +251,11 @@ class RunStates:
             if record is not None and record.state == "success" and _is_listed(record, task.task_id, map_index):
                 return True
         return False
+
+
+def _setups_further_up(task: Any) -> set[str]:
+    above: set[str] = {setup.task_id for setup in task.get_upstreams_only_setups()}
+    return above - set(task.upstream_task_ids)
 
 
 def _is_listed(record: TaskRecord, task_id: str, map_index: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, setup, task, task_group, teardown
+from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_raynode.argo.conditions import depends_of, gate_depends, when_of
 from airflow_provider_raynode.argo.graph import CycleThroughGroupError, Node, Scope, build_scopes, podless_tasks
@@ -175,3 +176,35 @@ def test_the_gate_needs_the_leaves_that_count_and_waits_for_the_rest() -> None:
     node = nodes_of(dag)["remove"]
     assert node.decided_in_pod
     assert set(node.waits) == {"make", "work"}
+
+
+def test_where_a_skip_may_come_before_a_failure_the_pod_decides() -> None:
+    @task
+    def skips() -> None:
+        raise AirflowSkipException
+
+    with DAG("skips") as dag:
+
+        @task.branch
+        def branch() -> str:
+            return "a"
+
+        branch() >> [a := plain("a")(), b := plain("b")()]
+        [a, b] >> plain("join")()
+        [plain("c")(), plain("d")()] >> plain("without")()
+        [skips(), plain("e")()] >> plain("by_itself")()
+        [plain("f")(), plain("g", trigger_rule="all_skipped")(a)] >> plain("by_rule")()
+    decided = {name for name, node in nodes_of(dag).items() if node.decided_in_pod}
+    assert decided == {"join", "by-itself", "by-rule", "g"}
+
+
+def test_what_a_short_circuit_skips_with_the_task_is_no_reason() -> None:
+    with DAG("circuit") as dag:
+
+        @task.short_circuit
+        def circuit() -> bool:
+            return False
+
+        circuit() >> [a := plain("a")(), b := plain("b")()]
+        [a, b] >> plain("join")()
+    assert not any(node.decided_in_pod for node in nodes_of(dag).values())

@@ -31,9 +31,8 @@ def left(store: RunStore, task_id: str, state: str, map_index: int = -1, **field
             task_id=task_id,
             map_index=map_index,
             state=state,  # type: ignore[arg-type]
-            try_number=1,
             started=started,
-            **fields,
+            **{"try_number": 1, **fields},
         )
     )
 
@@ -182,3 +181,56 @@ def test_a_store_keeps_what_it_is_given(store: RunStore) -> None:
     assert store.store_keys("each", 0) == ["job"]
     store.store_clear("each", 0)
     assert store.store_get("each", 0, "job") == (False, None)
+
+
+def joined() -> DAG:
+    with DAG("states") as dag:
+
+        @task.branch
+        def branch() -> str:
+            return "b"
+
+        branch() >> [a := plain("a")(), b := plain("b")()]
+        [a, b] >> plain("join")()
+    return dag
+
+
+def test_a_skip_that_came_first_skips(store: RunStore) -> None:
+    left(store, "branch", "success", skipped=(("a", -1),))
+    left(store, "b", "failed")
+    assert RunStates(joined(), store).decide("join") == "skipped"
+
+
+def test_a_failure_that_came_first_fails(store: RunStore) -> None:
+    with DAG("states") as dag:
+        plain("first")() >> (late := plain("late", trigger_rule="one_failed")())
+        [plain("b")(), late] >> plain("join")()
+    left(store, "first", "success")
+    left(store, "b", "failed")
+    assert RunStates(dag, store).state("late") == "skipped"
+    assert RunStates(dag, store).decide("join") == "upstream_failed"
+
+
+def test_tries_come_one_after_another(store: RunStore) -> None:
+    with DAG("states") as dag:
+        plain("first")() >> (late := plain("late", trigger_rule="one_failed")())
+        [plain("b", retries=3)(), late] >> plain("join")()
+    left(store, "first", "success")
+    left(store, "b", "failed", try_number=4)
+    assert RunStates(dag, store).decide("join") == "skipped"
+    left(store, "b", "failed", try_number=4, first_try=4)
+    assert RunStates(dag, store).decide("join") == "upstream_failed", "only the tries since argo retry count"
+
+
+def test_a_chain_longer_than_pythons_stack(store: RunStore) -> None:
+    with DAG("states") as dag:
+        last = plain("first")()
+        for number in range(1200):
+            following = plain(f"t{number}")()
+            last >> following
+            last = following
+        last >> plain("end", trigger_rule="one_success")()
+    left(store, "first", "failed")
+    assert RunStates(dag, store).decide("end") == "upstream_failed"
+    left(store, "first", "skipped")
+    assert RunStates(dag, store).decide("end") == "skipped"
