@@ -30,8 +30,7 @@ RULES = [
 STATES = ["success", "failed", "skipped", "upstream_failed"]
 CASES = [states for size in (1, 2, 3) for states in combinations_with_replacement(STATES, size)]
 
-# All upstream tasks end in one round of `dag.test()`: where one is skipped before another fails, Airflow's outcome
-# depends on the time between.
+# All upstream tasks end in one round of `dag.test()`; constructs/skipped_first.py has what ends one after another.
 DAG_FILE = """
 from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import AirflowSkipException
