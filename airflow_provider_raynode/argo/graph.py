@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_raynode.argo.expansion import mapped_node, source_ids, total_length
 from airflow_provider_raynode.argo.names import PLAN_SUFFIX, argo_names, mapped_group_ids
-from airflow_provider_raynode.argo.shape import is_podless, may_be_skipped_first, rule_of, scope_of, skippers
+from airflow_provider_raynode.argo.shape import is_podless, rule_of, scope_of
+from airflow_provider_raynode.argo.skips import may_be_skipped_first, skippers
 from airflow_provider_raynode.argo.task_sdk._dag import expand_input
 
 if TYPE_CHECKING:

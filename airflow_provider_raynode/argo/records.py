@@ -48,6 +48,10 @@ class TaskRecord(BaseModel):
     structure: str = Field(default="", description="structure hash of the DAG that ran")
     rendered_map_index: str | None = None
 
+    def has_skipped(self, task_id: str, map_index: int) -> bool:
+        """Whether this task is a branch or a short circuit that skipped a task instance."""
+        return any(name == task_id and index in (-1, map_index) for name, index in self.skipped)
+
 
 class RunStore:
     """The records, XComs and task state of one DAG run, below `<catalog>/<dag_id>/<run_id>/<task_id>/<map_index>/`.

@@ -5,13 +5,14 @@ Argo's controller skips and omits tasks by the same rules without a pod, so what
 
 from __future__ import annotations
 
-from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.expansion import map_indexes, mapped_node, source_ids
 from airflow_provider_raynode.argo.graph import podless_tasks
-from airflow_provider_raynode.argo.rules import Decision, constrain, decide, settled_in
-from airflow_provider_raynode.argo.shape import expanded_by, may_be_skipped_first, rule_of, skippers
+from airflow_provider_raynode.argo.passes import Passes
+from airflow_provider_raynode.argo.rules import Decision, constrain, decide
+from airflow_provider_raynode.argo.shape import expanded_by, rule_of
+from airflow_provider_raynode.argo.skips import may_be_skipped_first, skippers
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -33,7 +34,7 @@ class RunStates:
         self._indexes: dict[str, list[int] | None] = {}
         self._podless: frozenset[str] | None = None
         self._settled: set[str] = set()
-        self._passes: dict[str, int] = {}
+        self._passes = Passes(dag, self.instances, self._record)
 
     def state(self, task_id: str, map_index: int = -1) -> str:
         """Return the state in which a task instance ended: success, failed, skipped or upstream_failed."""
@@ -78,15 +79,16 @@ class RunStates:
             return "run"
         self._settle_above(task)
         if not task.is_teardown:
-            constrained = constrain(self._relevant(task, map_index, sorted(_setups_further_up(task))))
+            further_up = sorted(_setups_further_up(task))
+            constrained = constrain(self._relevant(task, map_index, further_up).values())
             if constrained != "run":
                 return constrained
         direct = sorted(task.upstream_task_ids)
         setups = [each for each in direct if self._dag.task_dict[each].is_setup]
         states = self._relevant(task, map_index, direct)
-        decision = decide(rule, states, setups=self._relevant(task, map_index, setups))
-        if decision == "upstream_failed" and "skipped" in states and may_be_skipped_first(self._dag, task_id):
-            return self._first_of_skipped_and_failed(task)
+        decision = decide(rule, states.values(), setups=self._relevant(task, map_index, setups).values())
+        if decision == "upstream_failed" and "skipped" in states.values() and may_be_skipped_first(self._dag, task_id):
+            return self._passes.first_of_skipped_and_failed(states)
         return decision
 
     def decide_expansion(self, mapped_id: str) -> tuple[Decision, list[int]]:
@@ -126,52 +128,6 @@ class RunStates:
             return set()
         found = set(task.upstream_task_ids) | (set() if task.is_teardown else _setups_further_up(task))
         return found if mapped_id is None else found | set(source_ids(mapped_node(self._dag, mapped_id)))
-
-    def _first_of_skipped_and_failed(self, task: Any) -> Decision:
-        """Return what an all_success task is that has both before it: Airflow decides when it sees the first of them.
-
-        When that was is counted in passes of its scheduler, as `dag.test()` makes them: all tasks that may run run,
-        then it looks again. So the outcome is the same in each run, however long the tasks take.
-        """
-        ended = [
-            (state, self._pass_of(each, index))
-            for each in sorted(task.upstream_task_ids)
-            for index, state in self.instances(each).items()
-        ]
-        skipped = settled_in("all_success", "skipped", ended)
-        return "skipped" if skipped < settled_in("all_success", "upstream_failed", ended) else "upstream_failed"
-
-    def _pass_of(self, task_id: str, map_index: int) -> int:
-        """Return the pass of Airflow's scheduler in which a task instance ended, 1 first."""
-        if task_id not in self._passes:
-            above = self._dag.task_dict[task_id].get_flat_relative_ids(upstream=True) | {task_id}
-            graph = {
-                each: sorted(self._dag.task_dict[each].upstream_task_ids) for each in sorted(above - set(self._passes))
-            }
-            for each in TopologicalSorter(graph).static_order():
-                if each not in self._passes:
-                    self._passes[each] = self._begun_in(each)
-        record = self._record(task_id, map_index)
-        return self._passes[task_id] + (0 if record is None else max(record.try_number - record.first_try, 0))
-
-    def _begun_in(self, task_id: str) -> int:
-        task, states = self._dag.task_dict[task_id], self.instances(task_id)
-        for each in skippers(self._dag, task_id):
-            record = self._record(each, -1)
-            if record is not None and any(_is_listed(record, task_id, index) for index in states):
-                return self._pass_of(each, -1)
-        rule = rule_of(task)
-        if rule == "always":
-            return 1
-        ended = [
-            (state, self._pass_of(each, index))
-            for each in task.upstream_task_ids
-            for index, state in self.instances(each).items()
-        ]
-        index, state = next(iter(states.items()), (-1, "skipped"))
-        record = self._record(task_id, index)
-        ran = state in ("success", "failed") or (record is not None and record.try_number > 0)
-        return 1 + settled_in(rule, "run" if ran else state, ended)
 
     def _ended(self, task_id: str, map_index: int) -> str:
         record = self._record(task_id, map_index)
@@ -226,18 +182,19 @@ class RunStates:
             return "run" if "success" in states else decide("all_success", states)
         return decide("all_success", states)
 
-    def _relevant(self, task: Any, map_index: int, upstream_ids: list[str]) -> list[str]:
+    def _relevant(self, task: Any, map_index: int, upstream_ids: list[str]) -> dict[tuple[str, int], str]:
         """Return the states of the upstream task instances that count: in one mapped group those of one index."""
         own_group = task.get_closest_mapped_task_group()
-        found: list[str] = []
+        found: dict[tuple[str, int], str] = {}
         for each in upstream_ids:
             group = self._dag.task_dict[each].get_closest_mapped_task_group()
-            if own_group is not None and group is own_group and map_index >= 0:
-                found.append(self.state(each, map_index))
-            elif own_group is not None and group is own_group:
-                found.append(self._decide_in_unexpanded(each))
+            if own_group is not None and group is own_group:
+                is_expanded = map_index >= 0
+                found[each, map_index] = (
+                    self.state(each, map_index) if is_expanded else self._decide_in_unexpanded(each)
+                )
             else:
-                found += self.instances(each).values()
+                found |= {(each, index): state for index, state in self.instances(each).items()}
         return found
 
     def _decide_in_unexpanded(self, task_id: str) -> str:
@@ -248,7 +205,7 @@ class RunStates:
     def _skipped_by_another(self, task: Any, map_index: int) -> bool:
         for each in skippers(self._dag, task.task_id):
             record = self._record(each, map_index if self._dag.task_dict[each].is_mapped else -1)
-            if record is not None and record.state == "success" and _is_listed(record, task.task_id, map_index):
+            if record is not None and record.state == "success" and record.has_skipped(task.task_id, map_index):
                 return True
         return False
 
@@ -256,7 +213,3 @@ class RunStates:
 def _setups_further_up(task: Any) -> set[str]:
     above: set[str] = {setup.task_id for setup in task.get_upstreams_only_setups()}
     return above - set(task.upstream_task_ids)
-
-
-def _is_listed(record: TaskRecord, task_id: str, map_index: int) -> bool:
-    return any(name == task_id and index in (-1, map_index) for name, index in record.skipped)

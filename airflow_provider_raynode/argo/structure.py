@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.expansion import total_length
 from airflow_provider_raynode.argo.names import mapped_group_ids
+from airflow_provider_raynode.argo.skips import may_be_skipped_first, skippers
 from airflow_provider_raynode.argo.task_sdk._dag import expand_input
 
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ _DIGITS = 16
 def structure_hash(dag: DAG) -> str:
     """Return 16 hex digits over what the workflow was made from: tasks, their order and rules, groups, mapping.
 
-    The code of the tasks is not part of it: a fix in a function needs no new export, another dependency does.
+    The code of the tasks is not part of it: a fix in a function needs no new export, another dependency does. Nor is
+    it one whether a function may skip its task, but where that decides who decides about another task.
     """
     shape: dict[str, Any] = {
         "dag": dag.dag_id,
-        "tasks": {task.task_id: _shape(task) for task in dag.tasks},
+        "tasks": {task.task_id: [*_shape(task), *_skips(dag, task.task_id)] for task in dag.tasks},
         "groups": {each: _inputs(dag.task_group_dict[each]) for each in mapped_group_ids(dag)},
     }
     return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:_DIGITS]
@@ -39,6 +41,10 @@ def _shape(task: Any) -> list[Any]:
         [group.group_id for group in task.iter_mapped_task_groups()],
         _inputs(task) if task.is_mapped else [],
     ]
+
+
+def _skips(dag: DAG, task_id: str) -> list[Any]:
+    return [list(skippers(dag, task_id)), may_be_skipped_first(dag, task_id)]
 
 
 def _inputs(mapped: Any) -> list[Any]:

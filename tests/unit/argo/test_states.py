@@ -222,6 +222,26 @@ def test_tries_come_one_after_another(store: RunStore) -> None:
     assert RunStates(dag, store).decide("join") == "upstream_failed", "only the tries since argo retry count"
 
 
+def test_in_a_mapped_group_each_index_has_its_own_first(store: RunStore) -> None:
+    with DAG("states") as dag:
+
+        @task_group
+        def group(x: int) -> None:
+            early, late = plain("early")(x), plain("late")(plain("between")(x))
+            [early, late] >> plain("join", trigger_rule="all_success")()
+            # So that the file shows that a task may be skipped.
+            plain("rule", trigger_rule="none_skipped")(x) >> dag.task_dict["group.join"]
+
+        group.expand(x=[0, 1])
+    for index, (early, late) in enumerate([("skipped", "failed"), ("failed", "skipped")]):
+        left(store, "group.early", early, index)
+        left(store, "group.between", "success", index)
+        left(store, "group.late", late, index)
+        left(store, "group.rule", "success", index)
+    states = RunStates(dag, store)
+    assert [states.decide("group.join", index) for index in (0, 1)] == ["skipped", "upstream_failed"]
+
+
 def test_a_chain_longer_than_pythons_stack(store: RunStore) -> None:
     with DAG("states") as dag:
         last = plain("first")()
