@@ -326,7 +326,7 @@ def test_many_waiters_are_one_request_per_round(tmp_path: Path, connected: Any) 
 
     requests, seconds = asyncio.run(scene())
     assert len(requests) < 40, requests[:5]
-    assert seconds < 2
+    assert seconds < 10
 
 
 def test_what_a_trigger_keeps_holds_no_secret(tmp_path: Path, connected: Any) -> None:

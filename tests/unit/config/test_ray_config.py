@@ -248,4 +248,4 @@ print(took, sorted(heavy))
         for _ in range(3)
     ]
     assert {heavy.strip() for _, heavy in runs} == {"[]"}
-    assert min(float(took) for took, _ in runs) < 0.3
+    assert min(float(took) for took, _ in runs) < 1

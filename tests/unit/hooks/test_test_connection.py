@@ -83,12 +83,12 @@ def test_a_refused_port_and_its_second_tries() -> None:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}"
     begin = time.monotonic()
     ok, message = RayHook(address=url).test_connection()
-    assert time.monotonic() - begin < 0.5
+    once = time.monotonic() - begin
     assert not ok and f"{url} (no connection) refuses the connection" in message and "--dashboard-host" in message
     begin = time.monotonic()
     with pytest.raises(ClusterUnreachableError, match="refuses the connection"):
         RayHook(address=url).cluster_info()
-    assert time.monotonic() - begin > 0.7
+    assert time.monotonic() - begin > max(once, 0.7), "the form does not wait and try again"
 
 
 def test_an_unknown_host() -> None:
