@@ -34,6 +34,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep all that runs a Ray in one process of pytest-xdist: a small machine bears no more than two Rays at once."""
+    for item in items:
+        group = "ray" if item.get_closest_marker("ray") else "rest"
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.fixture
 def catalog_root() -> Path:
     """The default catalog's folder."""
