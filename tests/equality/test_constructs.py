@@ -16,7 +16,7 @@ FILES = sorted(FOLDER.glob("*.py"))
 
 
 def dag_ids() -> list[Any]:
-    return [pytest.param(path, dag_id, id=dag_id) for path in FILES for dag_id in load_dags(path)]
+    return [pytest.param(path, dag_id, id=dag_id) for path in FILES for dag_id in sorted(load_dags(path))]
 
 
 @pytest.mark.parametrize(("path", "dag_id"), dag_ids())
