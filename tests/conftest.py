@@ -34,6 +34,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep all that runs a Ray in one process of pytest-xdist: a small machine bears no more than two Rays at once."""
     for item in items:
