@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import tempfile
@@ -34,12 +35,24 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(_HOME, ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep all that runs a Ray in one process of pytest-xdist: a small machine bears no more than two Rays at once."""
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else "rest"
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Keep all files that run a Ray in one process, the rest in another: a small machine bears two Rays at once.
+
+    Not `--dist loadgroup`: pytest-xdist 3.8 does not find its groups with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class RayInOneProcess(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "ray" if _runs_a_ray(nodeid.partition("::")[0]) else "rest"
+
+    return RayInOneProcess(config, log)
+
+
+@functools.cache
+def _runs_a_ray(path: str) -> bool:
+    return "pytest.mark.ray" in (ROOT / path).read_text(encoding="utf-8")
 
 
 @pytest.fixture
