@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import shutil
 import tempfile
@@ -33,26 +32,6 @@ ROOT = Path(__file__).resolve().parent.parent
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Remove the session's home."""
     shutil.rmtree(_HOME, ignore_errors=True)
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Keep all files that run a Ray in one process, the rest in another: a small machine bears two Rays at once.
-
-    Not `--dist loadgroup`: pytest-xdist 3.8 does not find its groups with pytest 9.2.
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    class RayInOneProcess(LoadScopeScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return "ray" if _runs_a_ray(nodeid.partition("::")[0]) else "rest"
-
-    return RayInOneProcess(config, log)
-
-
-@functools.cache
-def _runs_a_ray(path: str) -> bool:
-    return "pytest.mark.ray" in (ROOT / path).read_text(encoding="utf-8")
 
 
 @pytest.fixture

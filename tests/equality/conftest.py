@@ -16,6 +16,7 @@ from oracle import Outcome, airflow_outcome
 from phases import phase_states
 from workflow import Argo
 
+_TABLE: list[tuple[str, int, int, float, float]] = []
 Compare = Callable[..., tuple[Outcome, Outcome]]
 
 
@@ -45,7 +46,7 @@ def argo(tmp_path: Path, pod_env: dict[str, str], fork_server: ForkServer) -> Ar
 
 
 @pytest.fixture
-def equal(airflow_db: None, argo: Argo, request: pytest.FixtureRequest) -> Compare:
+def equal(airflow_db: None, argo: Argo) -> Compare:
     """Run a DAG file's DAG in Airflow and on Argo, and fail with each difference; `equal(load, dag_file)`."""
 
     def compare(load: Callable[[], Any], dag_file: Path, **options: Any) -> tuple[Outcome, Outcome]:
@@ -54,9 +55,9 @@ def equal(airflow_db: None, argo: Argo, request: pytest.FixtureRequest) -> Compa
         airflow = airflow_outcome(dag, options.pop("conf", None))
         between = time.perf_counter()
         ours = argo.run(load(), dag_file, **options)
-        took = (between - begin, time.perf_counter() - between)
-        # With the test's report, which reaches the process that writes the table.
-        request.node.user_properties.append(("equality", [dag.dag_id, len(ours.states), len(argo.last.nodes), *took]))
+        _TABLE.append(
+            (dag.dag_id, len(ours.states), len(argo.last.nodes), between - begin, time.perf_counter() - between)
+        )
         found = differences(airflow, ours)
         by_phases = replace(airflow, states=phase_states(dag, argo.last))
         found += [f"by Argo's phases: {each}" for each in differences(airflow, by_phases)]
@@ -68,13 +69,11 @@ def equal(airflow_db: None, argo: Argo, request: pytest.FixtureRequest) -> Compa
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Show what was compared: each row is a DAG whose states, values and tries were equal, or a failed test."""
-    reports = (each for kind in terminalreporter.stats.values() for each in kind if getattr(each, "when", "") == "call")
-    table = [row for report in reports for name, row in report.user_properties if name == "equality"]
-    if not table:
+    if not _TABLE:
         return
     path = Path(os.environ["AIRFLOW_HOME"]).parent / "raynode-equality.md"
     lines = ["| DAG | task instances | nodes of Argo | dag.test s | Argo s |", "|---|---|---|---|---|"]
-    lines += [f"| {name} | {tasks} | {nodes} | {one:.1f} | {two:.1f} |" for name, tasks, nodes, one, two in table]
+    lines += [f"| {name} | {tasks} | {nodes} | {one:.1f} | {two:.1f} |" for name, tasks, nodes, one, two in _TABLE]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    instances = sum(row[1] for row in table)
-    terminalreporter.write_line(f"equality: {len(table)} DAGs, {instances} task instances compared; table: {path}")
+    instances = sum(row[1] for row in _TABLE)
+    terminalreporter.write_line(f"equality: {len(_TABLE)} DAGs, {instances} task instances compared; table: {path}")
