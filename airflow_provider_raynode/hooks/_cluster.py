@@ -35,14 +35,15 @@ class ClusterInfo:
 
     :param python_version: of the head node, as `3.11.7`; None where the dashboard does not tell.
     :param resources: the sum over the nodes, see `RayNodeInfo`.
-    :param is_this_host: whether every alive node is this very machine, so that a folder here is visible there.
+    :param is_this_host: whether every alive node is this very machine, so that a folder here is visible there; None
+        where a cluster that has just begun does not tell yet.
     """
 
     ray_version: str
     python_version: str | None
     nodes: tuple[RayNodeInfo, ...]
     resources: dict[str, float]
-    is_this_host: bool
+    is_this_host: bool | None
 
 
 def read_ray_version(http: RayHttp, *, retry: bool = True) -> str:
@@ -99,7 +100,7 @@ def read_cluster(http: RayHttp, *, retry: bool = True) -> ClusterInfo:
         python_version=python_version,
         nodes=nodes,
         resources=total,
-        is_this_host=bool(nodes) and all(_is_here(node) for node in nodes),
+        is_this_host=_are_here(nodes),
     )
 
 
@@ -113,6 +114,13 @@ def version_problem(ray_version: str) -> str | None:
     supported = oldest if oldest == newest else f"{oldest} to {newest}"
     remedy = "upgrade the cluster" if minor < OLDEST_RAY else "upgrade airflow-provider-raynode"
     return f"the cluster runs Ray {ray_version}, this provider supports Ray {supported}: {remedy}"
+
+
+def _are_here(nodes: tuple[RayNodeInfo, ...]) -> bool | None:
+    # The dashboard's reporter tells a node's host name some seconds after the node is there.
+    if not all(_is_here(node) for node in nodes if node.hostname):
+        return False
+    return True if nodes and all(node.hostname for node in nodes) else None
 
 
 def _is_here(node: RayNodeInfo) -> bool:

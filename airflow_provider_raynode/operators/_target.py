@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import platform
+import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,10 @@ from airflow_provider_raynode.operators._resolve import function_name
 if TYPE_CHECKING:
     from airflow_provider_raynode.catalog import Catalog
     from airflow_provider_raynode.config import RayConfig
+    from airflow_provider_raynode.hooks._cluster import ClusterInfo
     from airflow_provider_raynode.hooks.ray import RayHook
+
+_NODES_TIMEOUT_S = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +42,7 @@ def check_target(function: Callable[..., Any] | str, config: RayConfig, hook: Ra
         raise ClusterError(f"{hook.resolve().address}: {problem}")
     if goes_by_value(function):
         _check_python(function_name(function), info.python_version)
-    if catalog.is_local and not (config.catalog.shared or info.is_this_host):
+    if catalog.is_local and not config.catalog.shared and not _is_this_host(hook, info):
         raise ConfigError(
             f"catalog: {catalog.uri} is a folder of this machine, but the Ray cluster at {hook.resolve().address} runs "
             "elsewhere and would not find the node's inputs there. Use storage that both reach (catalog: {uri: "
@@ -46,6 +50,24 @@ def check_target(function: Callable[..., Any] | str, config: RayConfig, hook: Ra
             "folder is mounted at the same path on every node of the cluster, say so with catalog: {shared: true}"
         )
     return info.ray_version
+
+
+def _is_this_host(hook: RayHook, info: ClusterInfo) -> bool:
+    """Return whether the cluster is this machine; one that has just begun is asked until it tells.
+
+    :raises ClusterError: it does not tell in time; another try may help.
+    """
+    end = time.monotonic() + _NODES_TIMEOUT_S
+    while info.is_this_host is None:
+        if time.monotonic() > end:
+            raise ClusterError(
+                f"{hook.resolve().address}: the cluster has not told the host names of its nodes for "
+                f"{_NODES_TIMEOUT_S:g} s, so it is not known whether they see the catalog, a folder of this machine. "
+                "Try again once the dashboard lists its nodes, or say catalog: {shared: true} in the config if they do"
+            )
+        time.sleep(1)
+        info = hook.cluster_info()
+    return info.is_this_host
 
 
 def _check_embedded(config: RayConfig) -> str:
