@@ -429,4 +429,8 @@ def meet(faults: list[Fault], *, together: int) -> list[Row]:
                 row = world.run(fault)
                 rows.append(row)
                 print(f"{'ok ' if row.right else 'BAD'} {row.fault.name} {row.seconds:.0f} s {row.problem}", flush=True)
+    if all(row.right for row in rows):
+        shutil.rmtree(world.root, ignore_errors=True)
+    else:
+        print(f"logs, catalog and database are kept: {world.root}", flush=True)
     return rows
