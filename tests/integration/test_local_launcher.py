@@ -90,6 +90,7 @@ def wait_for_trial(launcher: LocalLauncher, job: Any) -> None:
 
 
 def temp_folders() -> set[Path]:
+    """The folders of launchers; those that killed ones left, of other tests, may go at any time."""
     return set(Path("/tmp").glob("rn-*"))
 
 
@@ -125,7 +126,7 @@ def test_a_search_beside_another_ray(tmp_path: Path, mark: str, monkeypatch: pyt
             counts = [text.count(f"    line {line} of trial {x} ünïcode\n") for line in range(500)]
             assert counts == [1] * 500, "a line is lost or came twice"
         assert node.read_bytes(f"{job.attempt_prefix}/driver.log").decode() == text
-        assert temp_folders() == folders
+        assert temp_folders() <= folders
         answer, _ = other.communicate("\n", timeout=60)
         assert "CPU" in answer
         assert other.returncode == 0
@@ -162,7 +163,7 @@ def test_a_killed_driver_is_a_failed_job_and_leaves_nothing(tmp_path: Path, mark
         assert status.state is JobState.FAILED
         assert "SIGKILL" in status.message
         assert gone(mark, 5)
-    assert temp_folders() == folders
+    assert temp_folders() <= folders
 
 
 PARENT = """
@@ -205,4 +206,4 @@ def test_a_killed_parent_takes_everything_with_it(tmp_path: Path, mark: str, bot
         (left,) = temp_folders() - folders
         os.utime(left, (0, 0))
         local._remove_stale_folders()
-    assert temp_folders() == folders
+    assert temp_folders() <= folders
