@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_raynode.argo.expansion import mapped_node, source_ids, total_length
 from airflow_provider_raynode.argo.names import PLAN_SUFFIX, argo_names, mapped_group_ids
-from airflow_provider_raynode.argo.shape import is_podless, rule_of, scope_of
+from airflow_provider_raynode.argo.shape import is_podless, rule_of, scope_of, setups_further_up
 from airflow_provider_raynode.argo.skips import may_be_skipped_first, skippers
 from airflow_provider_raynode.argo.task_sdk._dag import expand_input
 
@@ -217,8 +217,7 @@ class _Builder:
     def _setups_above(self, task: Any) -> set[str]:
         if not self._has_setups:
             return set()
-        above: set[str] = {each.task_id for each in task.get_upstreams_only_setups()}
-        return above - set(task.upstream_task_ids)
+        return setups_further_up(task)
 
     def _setups_between(self, task: Any) -> set[str]:
         """Return the names of what a teardown waits for: all between its setups and itself."""

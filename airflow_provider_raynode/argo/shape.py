@@ -41,6 +41,12 @@ def rule_of(task: Any) -> str:
     return str(getattr(task.trigger_rule, "value", task.trigger_rule))
 
 
+def setups_further_up(task: Any) -> set[str]:
+    """Return the ids of the setups that a task lies between and their teardowns, but for those directly upstream."""
+    above: set[str] = {setup.task_id for setup in task.get_upstreams_only_setups()}
+    return above - set(task.upstream_task_ids)
+
+
 def expanded_by(task: Any) -> str | None:
     """Return the id of what a task's map indexes come from: itself, or its mapped task group; None without any."""
     return str(task.task_id) if task.is_mapped else scope_of(task)

@@ -19,7 +19,7 @@ _SKIPPING_RULES = frozenset(
 _RULES_THAT_PASS_ON = frozenset(("all_success", "one_success", "none_failed_min_one_success", "all_done_setup_success"))
 
 
-def is_skipper(task: Any) -> bool:
+def _is_skipper(task: Any) -> bool:
     """Whether a task can skip others: a branch, a short circuit, or another of Airflow's SkipMixin."""
     return bool(task.inherits_from_skipmixin)
 
@@ -29,7 +29,7 @@ def skippers(dag: DAG, task_id: str) -> tuple[str, ...]:
     return _skippers(dag).get(task_id, ())
 
 
-def skips_all_below(task: Any) -> bool:
+def _skips_all_below(task: Any) -> bool:
     """Whether a skipper may skip more than what is directly downstream of it."""
     names = {each.__name__ for each in operator_class(task).__mro__}
     if names & {"BranchMixIn", "BaseBranchOperator"}:
@@ -46,8 +46,8 @@ def _skippers(dag: DAG) -> dict[str, tuple[str, ...]]:
     for task in dag.tasks:
         # Inside a mapped task group Airflow 3.3 skips nothing: its scheduler looks for the XCom of an unmapped parent
         # at the map index -1 (NotPreviouslySkippedDep).
-        if is_skipper(task) and scope_of(task) is None:
-            whole = skips_all_below(task) and not task.is_mapped
+        if _is_skipper(task) and scope_of(task) is None:
+            whole = _skips_all_below(task) and not task.is_mapped
             below = task.get_flat_relative_ids(upstream=False) if whole else task.downstream_task_ids
             # What is mapped over literals is expanded when the run is made, and an id without an index no longer meets
             # it; a direct child is skipped nevertheless (NotPreviouslySkippedDep).

@@ -11,7 +11,7 @@ from airflow_provider_raynode.argo.expansion import map_indexes, mapped_node, so
 from airflow_provider_raynode.argo.graph import podless_tasks
 from airflow_provider_raynode.argo.passes import Passes
 from airflow_provider_raynode.argo.rules import Decision, constrain, decide
-from airflow_provider_raynode.argo.shape import expanded_by, rule_of
+from airflow_provider_raynode.argo.shape import expanded_by, rule_of, setups_further_up
 from airflow_provider_raynode.argo.skips import may_be_skipped_first, skippers
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class RunStates:
             return "run"
         self._settle_above(task)
         if not task.is_teardown:
-            further_up = sorted(_setups_further_up(task))
+            further_up = sorted(setups_further_up(task))
             constrained = constrain(self._relevant(task, map_index, further_up).values())
             if constrained != "run":
                 return constrained
@@ -109,24 +109,23 @@ class RunStates:
 
     def _settle_above(self, task: Any) -> None:
         """Work out what lies before a task from the top: a chain may be longer than Python's stack is deep."""
-        stack = [(task.task_id, False)]
+        stack = [(each, False) for each in self._above(task)]
         while stack:
             task_id, is_worked_out = stack.pop()
             if is_worked_out:
                 self.instances(task_id)
-            elif task_id == task.task_id or task_id not in self._settled:
-                if task_id != task.task_id:
-                    self._settled.add(task_id)
-                    stack.append((task_id, True))
-                stack += [(each, False) for each in self._asked_for(task_id)]
+            elif task_id not in self._settled:
+                self._settled.add(task_id)
+                stack.append((task_id, True))
+                above = self._dag.task_dict[task_id]
+                # Where a record or the rule says what became of it, nothing before it is asked.
+                if expanded_by(above) is not None or not (rule_of(above) == "always" or self._record(task_id, -1)):
+                    stack += [(each, False) for each in self._above(above)]
 
-    def _asked_for(self, task_id: str) -> set[str]:
-        """Return the tasks whose states say what became of a task; none where its record does."""
-        task = self._dag.task_dict[task_id]
+    def _above(self, task: Any) -> set[str]:
+        """Return the tasks that may bear on what becomes of a task: by its rule, as its setups, as its list."""
+        found = set(task.upstream_task_ids) | (set() if task.is_teardown else setups_further_up(task))
         mapped_id = expanded_by(task)
-        if mapped_id is None and (rule_of(task) == "always" or self._record(task_id, -1) is not None):
-            return set()
-        found = set(task.upstream_task_ids) | (set() if task.is_teardown else _setups_further_up(task))
         return found if mapped_id is None else found | set(source_ids(mapped_node(self._dag, mapped_id)))
 
     def _ended(self, task_id: str, map_index: int) -> str:
@@ -208,8 +207,3 @@ class RunStates:
             if record is not None and record.state == "success" and record.has_skipped(task.task_id, map_index):
                 return True
         return False
-
-
-def _setups_further_up(task: Any) -> set[str]:
-    above: set[str] = {setup.task_id for setup in task.get_upstreams_only_setups()}
-    return above - set(task.upstream_task_ids)

@@ -157,7 +157,7 @@ def test_a_driver_killed_between_trials_repeats_what_nobody_had_heard_of(tmp_pat
     assert node.result.state == "SUCCEEDED"
     assert node.result.trial_states == {"TERMINATED": 16}
     again = {name for name, count in marks(folder).items() if count > 1}
-    # docs/resilience.md: at most what ended within the last second.
+    # docs/survival.md: at most what ended within the last second.
     assert again <= {name for name, at in ended.items() if at > killed_at[0] - 1}, (ended, killed_at)
     assert node.result.restored >= len(ended) - len(again)
     assert set(marks(folder)) == {str(value) for value in values}

@@ -254,3 +254,5 @@ def test_a_chain_longer_than_pythons_stack(store: RunStore) -> None:
     assert RunStates(dag, store).decide("end") == "upstream_failed"
     left(store, "first", "skipped")
     assert RunStates(dag, store).decide("end") == "skipped"
+    left(store, "end", "running")
+    assert RunStates(dag, store).decide("end") == "skipped", "a record of an earlier pod of its own changes nothing"
