@@ -14,6 +14,10 @@ class ConfigError(RayNodeError, ValueError):
     """
 
 
+class ConfigWarning(UserWarning):
+    """A Ray configuration says what its author most likely does not mean; it is taken as it stands."""
+
+
 class CatalogError(RayNodeError):
     """A catalog object cannot be written, found, verified or loaded."""
 

@@ -1,5 +1,6 @@
 """RayConfig: the whole config file."""
 
+import warnings
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
@@ -9,12 +10,13 @@ from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_va
 
 from airflow_provider_raynode.config._section import Problem, Section, as_validation_error, path_of, problems_of
 from airflow_provider_raynode.config._values import EmptyIsDefault
+from airflow_provider_raynode.config._warnings import warnings_of
 from airflow_provider_raynode.config._yaml import plain, read_yaml
 from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources
 from airflow_provider_raynode.config.libraries import MissingLibrary, missing_libraries
 from airflow_provider_raynode.config.train import RayTrain
 from airflow_provider_raynode.config.tune import RayTune
-from airflow_provider_raynode.exceptions import ConfigError
+from airflow_provider_raynode.exceptions import ConfigError, ConfigWarning
 
 
 class RayConfig(Section):
@@ -93,6 +95,8 @@ class RayConfig(Section):
             lines = (f"{source}: {_line(problem)}" for problem in problems_of(error))
             raise ConfigError("\n".join(dict.fromkeys(lines))) from None
         config.check_for_this_python(source)
+        for text in config.warnings:
+            warnings.warn(f"{source}: {text}", ConfigWarning, stacklevel=3)
         return config
 
     def check_for_this_python(self, source: str) -> None:
@@ -119,6 +123,11 @@ class RayConfig(Section):
                 " (or name the cluster that has it in ray_cluster.address)" if self.cluster_address is None else ""
             )
             raise ConfigError("\n".join(f"{source}: {each}{elsewhere}" for each in missing))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the file says and most likely does not mean, one line each; `load` gives them to Python's `warnings`."""
+        return warnings_of(self)
 
     @property
     def cluster_address(self) -> str | None:

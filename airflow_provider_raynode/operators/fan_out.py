@@ -151,6 +151,8 @@ class RayFanOutOperator(BaseOperator):
         from airflow_provider_raynode.spec import Limits, NodeSpec, Versions, submission_id
 
         config = load_config(self.ray_config, context["dag"])
+        for text in config.warnings:
+            self.log.warning("%s", text)
         parameters = load_parameters(self.parameters_file, context["dag"])
         if callable(self.python_callable):
             check_arguments(self.python_callable, config, self.op_kwargs, parameters)
