@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.config._section import Loc, Problem, path_of
 from airflow_provider_raynode.config._values import shown
-from airflow_provider_raynode.config.domains import DOMAINS
+from airflow_provider_raynode.config.domains import is_domain
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.config.ray_config import RayConfig
@@ -32,7 +32,7 @@ def _constant_lists(config: RayConfig) -> Iterator[Problem]:
 
 def _lists_in(space: Mapping[str, Any], loc: Loc) -> Iterator[Problem]:
     for name, value in space.items():
-        if isinstance(value, dict) and value.get("type") not in DOMAINS:
+        if isinstance(value, dict) and not is_domain(value):
             yield from _lists_in(value, (*loc, name))
         elif isinstance(value, list) and _reads_as_choices(value):
             yield (

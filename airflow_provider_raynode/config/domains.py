@@ -188,3 +188,8 @@ _BY_FOLDED = {folded(name): name for name in DOMAINS}
 def domain_name(word: str) -> str | None:
     """Return the name of the domain that `word` spells (case, `_` and `-` aside), or None."""
     return _BY_FOLDED.get(folded(word))
+
+
+def is_domain(value: Any) -> bool:
+    """Whether a value of a normalised search space is a domain, and neither a constant nor a nested part."""
+    return isinstance(value, Mapping) and isinstance(word := value.get("type"), str) and word in DOMAINS
