@@ -38,5 +38,9 @@ class NodeFailedError(RayNodeError):
     """The Ray job of a node failed; the message is the job's own, with the failing trial's traceback."""
 
 
+class SearchStateError(RayNodeError):
+    """The state that a search was to go on from is another search's, or damaged."""
+
+
 class DagFileError(RayNodeError):
     """The DAG file cannot be loaded, or holds not the DAG that was asked for."""

@@ -154,6 +154,9 @@ class NodeSpec(_Contract):
     search_of: int | None = Field(
         default=None, ge=1, description="the earlier attempt whose search this one continues; None: it begins its own"
     )
+    on_change: Literal["refuse", "restart"] = Field(
+        default="refuse", description="what becomes of a search whose state cannot be gone on with"
+    )
 
     @property
     def attempt_prefix(self) -> str:
@@ -166,9 +169,25 @@ class NodeSpec(_Contract):
         return f"{self.node_prefix}/experiment"
 
     @property
+    def search_id(self) -> str:
+        """Digest of what names the search: one node of one run in one catalog, and the attempt that began it.
+
+        Ray and Tune key by names and by the second: whatever they name after the search bears this, so that nothing of
+        two searches meets on a cluster, whichever Airflow they come from.
+        """
+        run = self.context
+        key = [run.dag_id, run.run_id, run.node_id, run.map_index, self.node_prefix, self.search_of or self.attempt]
+        return digest(json.dumps(key, ensure_ascii=False).encode())
+
+    @property
     def experiment_name(self) -> str:
-        """Name of the search's folder below `experiment_prefix`."""
-        return f"attempt_{self.search_of or self.attempt}"
+        """Name of the search's folder below `experiment_prefix`, and of the one that Tune stages it in on the head."""
+        return f"attempt_{self.search_of or self.attempt}-{self.search_id[:16]}"
+
+    @property
+    def trial_prefix(self) -> str:
+        """How the ids of the search's trials begin: each says by itself whose it is."""
+        return f"{self.search_id[:8]}_"
 
 
 class JobRef(_Contract):
@@ -270,12 +289,14 @@ def unseal(data: bytes, *, source: str = "result.json") -> NodeResult:
     return NodeResult.from_bytes(match.group(2), sha256=match.group(1).decode(), source=source)
 
 
-def submission_id(dag_id: str, run_id: str, node_id: str, map_index: int, attempt: int) -> str:
+def submission_id(dag_id: str, run_id: str, node_id: str, map_index: int, attempt: int, catalog_uri: str = "") -> str:
     """Return the deterministic submission id: readable, unique, `[A-Za-z0-9_-]` only, at most 120 characters.
 
     A pure function of its arguments: two processes that submit the same attempt submit the same id.
+
+    :param catalog_uri: root of the node's catalog: two Airflows that run the same DAG on one cluster have two.
     """
-    key = json.dumps([dag_id, run_id, node_id, map_index], ensure_ascii=False)
+    key = json.dumps([dag_id, run_id, node_id, map_index, catalog_uri], ensure_ascii=False)
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{dag_id}-{node_id}")[:80].strip("-")
     index = f"-{map_index}" if map_index >= 0 else ""
     return f"raynode-{name}{index}-{digest(key.encode())[:16]}-a{attempt}"

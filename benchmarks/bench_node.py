@@ -85,7 +85,7 @@ def node(ray_config: dict[str, Any]) -> tuple[float, float, dict[str, Any]]:
     where = (run.dag_id, run.run_id, run.node_id, run.map_index)
     folder = catalog.at(catalog.node_prefix(*where))
     spec = NodeSpec(
-        submission_id=submission_id(*where, 1),
+        submission_id=submission_id(*where, 1, catalog.uri),
         attempt=1,
         context=run,
         function=stage_function(objective, folder),

@@ -7,13 +7,11 @@ what comes after finds the same job.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from airflow_provider_raynode import __version__
-from airflow_provider_raynode.catalog import CatalogRef
 from airflow_provider_raynode.exceptions import CatalogError, ConfigError, SpecError
 from airflow_provider_raynode.launchers import Launcher, launcher_for
 from airflow_provider_raynode.spec import (
@@ -26,6 +24,7 @@ from airflow_provider_raynode.spec import (
     submission_id,
     unseal,
 )
+from airflow_provider_raynode.work import changes
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.catalog import Catalog
@@ -161,7 +160,7 @@ def write_attempt(spec: NodeSpec, number: int, node: Catalog, hook: RayHook) -> 
 def as_attempt(spec: NodeSpec, number: int) -> NodeSpec:
     """Return the spec with the number and the submission id of another attempt."""
     run = spec.context
-    identity = submission_id(run.dag_id, run.run_id, run.node_id, run.map_index, number)
+    identity = submission_id(run.dag_id, run.run_id, run.node_id, run.map_index, number, spec.catalog_uri)
     return spec.model_copy(update={"attempt": number, "submission_id": identity})
 
 
@@ -226,34 +225,3 @@ def _launcher_at(hook: RayHook) -> Literal["jobs_api", "local", "rayjob"]:
     """Return what runs the jobs at a hook's address."""
     address = hook.resolve().address
     return "local" if address == "local" else "rayjob" if address == "rayjob" else "jobs_api"
-
-
-def changes(before: NodeSpec, after: NodeSpec) -> list[str]:
-    """Return what differs between the work of two specs, in the author's words; references count by content.
-
-    Where the work is done (cluster, catalog, run time limits) and how often a trial is tried again is not part of it.
-    """
-    one, two = _work(before), _work(after)
-    return [name for name in two if one.get(name) != two[name]]
-
-
-def _work(spec: NodeSpec) -> dict[str, str]:
-    search = spec.config.ray_tune.model_dump(mode="json", exclude={"failure"}) if spec.config.ray_tune else {}
-    function = spec.code.function_sha256 or _content(spec.function.pickle or {}) or spec.function.import_path
-    parts: dict[str, Any] = {
-        "the function": function,
-        "op_kwargs": _content(spec.op_kwargs),
-        "parameters": spec.context.parameters,
-        "returns": [declared.model_dump() for declared in spec.returns],
-        "default_resources": spec.config.default_resources.model_dump(mode="json"),
-        **{f"ray_tune.{name}": value for name, value in search.items()},
-    }
-    return {name: json.dumps(value, sort_keys=True, default=str) for name, value in parts.items()}
-
-
-def _content(value: Any) -> Any:
-    if CatalogRef.is_ref(value):
-        return value["sha256"]
-    if isinstance(value, Mapping):
-        return {key: _content(item) for key, item in value.items()}
-    return [_content(item) for item in value] if isinstance(value, list) else value

@@ -164,7 +164,7 @@ class RayFanOutOperator(BaseOperator):
         node = catalog.at(catalog.node_prefix(*where))
         ray_version = check_target(self.python_callable, config, hook, catalog)
         staged = NodeSpec(
-            submission_id=submission_id(*where, 1),
+            submission_id=submission_id(*where, 1, catalog.uri),
             attempt=1,
             context=run,
             function=stage_function(self.python_callable, node),
@@ -176,6 +176,7 @@ class RayFanOutOperator(BaseOperator):
             staged_by=Versions(python=platform.python_version(), package=__version__, ray=ray_version),
             code=code_identity(self.python_callable, context["dag"].fileloc),
             secrets=self.secrets,
+            on_change=self.on_change,
             limits=Limits(
                 startup_timeout_s=self.startup_timeout_s,
                 run_timeout_s=self.run_timeout_s,

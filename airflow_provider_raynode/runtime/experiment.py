@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,13 @@ from typing import Any
 from fsspec.implementations.local import LocalFileSystem
 from pyarrow.fs import FileSystem, FSSpecHandler, PyFileSystem
 from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.search import BasicVariantGenerator
 
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.config import RayConfig
+from airflow_provider_raynode.runtime.observer import Observer
+from airflow_provider_raynode.runtime.search_state import damaged, own_state
 from airflow_provider_raynode.spec import NodeSpec
 
 log = logging.getLogger(__name__)
@@ -62,7 +67,7 @@ def write_state_often(*, local: bool, trials: Callable[[], int]) -> None:
 
 
 def restored_tuner(
-    spec: NodeSpec, trainable: Any, space: dict[str, Any], path: str, filesystem: FileSystem
+    spec: NodeSpec, trainable: Any, space: dict[str, Any], path: str, filesystem: FileSystem, observer: Observer
 ) -> tune.Tuner | None:
     """Return a Tuner that goes on with an earlier search, None where there is none to go on from.
 
@@ -70,32 +75,50 @@ def restored_tuner(
 
     Finished trials are not run again, unfinished ones go on from their last checkpoint, failed ones do as
     `ray_tune.failure.on_resume` says.
+
+    :raises SearchStateError: what lies there is another search's, or damaged.
     """
     folder = f"{path}/{spec.experiment_name}"
-    if not _has_state(folder, filesystem):
+    state = own_state(spec, folder, filesystem)
+    if state is None:
         if spec.search_of is not None:
             log.info("Attempt %d left no state of its search: it starts anew", spec.search_of)
         return None
     on_resume = _on_resume(spec.config)
     log.info("Going on with the search of attempt %d", spec.search_of or spec.attempt)
-    return tune.Tuner.restore(
-        folder,
-        trainable,
-        resume_unfinished=True,
-        resume_errored=on_resume == "resume",
-        restart_errored=on_resume == "restart",
-        param_space=space,
-        storage_filesystem=filesystem,
-    )
+    observer.expected = state
+    try:
+        return tune.Tuner.restore(
+            folder,
+            trainable,
+            resume_unfinished=True,
+            resume_errored=on_resume == "resume",
+            restart_errored=on_resume == "restart",
+            param_space=space,
+            storage_filesystem=filesystem,
+        )
+    except Exception as error:  # a damaged pickle raises anything
+        if spec.on_change != "restart":
+            raise damaged(folder, error) from error
+        log.warning("%s", damaged(folder, error), exc_info=True)
+        filesystem.delete_dir_contents(folder)
+        observer.expected = None
+        return None
 
 
-def _has_state(folder: str, filesystem: FileSystem) -> bool:
-    from pyarrow.fs import FileSelector
+def name_trials(spec: NodeSpec, searcher: Any = None) -> None:
+    """Make the ids of the search's trials begin with its prefix.
 
-    if not tune.Tuner.can_restore(folder, storage_filesystem=filesystem):
-        return False
-    entries = filesystem.get_file_info(FileSelector(folder, allow_not_found=True))
-    return any(entry.base_name.startswith("experiment_state") and entry.size for entry in entries)
+    Tune's own differ by chance: those of random and grid search are five digits of a clock, which searches that start
+    together on one machine share.
+
+    :param searcher: the search algorithm of a new search; a restored one knows its prefix.
+    """
+    prefix = spec.trial_prefix
+    named = classmethod(lambda cls: f"{prefix}{uuid.uuid4().hex[:8]}")
+    setattr(Trial, "generate_id", named)  # noqa: B010  a method of Ray's, for mypy as well
+    if isinstance(searcher, BasicVariantGenerator):
+        searcher._uuid_prefix = prefix
 
 
 def _on_resume(config: RayConfig) -> str:

@@ -15,6 +15,7 @@ from ray.tune.experiment import Trial
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import CatalogError
 from airflow_provider_raynode.runtime.outputs import sanitised
+from airflow_provider_raynode.runtime.search_state import SEARCH_KEY, SearchState, read_back
 from airflow_provider_raynode.runtime.trial import OUTPUTS_KEY
 
 # What Tune adds to each report; `training_iteration` and `time_total_s` stay, they say how long a trial ran.
@@ -135,6 +136,9 @@ class Observer(Callback):
         self._best: str | None = None
         self._seen = False
         self.restored = 0
+        # Whose search it is, for its state; and the state that Tune is to go on from, where there is one.
+        self.search: dict[str, Any] = {}
+        self.expected: SearchState | None = None
         self.started = threading.Event()
         _observing.append(self)
 
@@ -145,6 +149,7 @@ class Observer(Callback):
     def get_state(self) -> dict[str, Any]:
         """Return what a later attempt has to know of the trials so far; Tune writes it with the trials' states."""
         return {
+            SEARCH_KEY: self.search,
             "scores": self.scores.get_state(),
             "states": dict(self._states),
             "configs": dict(self._configs),
@@ -166,6 +171,8 @@ class Observer(Callback):
             return
         self._seen = True
         known = {trial.trial_id: trial for trial in trials}
+        if self.expected is not None:
+            read_back(self.expected, known)
         self._states = {trial_id: state for trial_id, state in self._states.items() if trial_id in known}
         for trial_id in self._states:
             if known[trial_id].status == Trial.PENDING:

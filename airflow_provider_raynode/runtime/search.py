@@ -14,9 +14,15 @@ from ray.tune import ResultGrid
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.exceptions import ClusterError
-from airflow_provider_raynode.runtime.experiment import restored_tuner, storage_of, write_state_often
+from airflow_provider_raynode.runtime.experiment import (
+    name_trials,
+    restored_tuner,
+    storage_of,
+    write_state_often,
+)
 from airflow_provider_raynode.runtime.observer import Observer
 from airflow_provider_raynode.runtime.scheduler import build_scheduler
+from airflow_provider_raynode.runtime.search_state import keep_states_whole, search_of
 from airflow_provider_raynode.runtime.searcher import build_searcher
 from airflow_provider_raynode.runtime.space import build_search_space
 from airflow_provider_raynode.runtime.worker import TrialSetup, run_trial
@@ -41,7 +47,10 @@ def run_search(
         logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
     storage_path, filesystem = storage_of(spec, catalog)
     space = build_search_space(config)
-    tuner = restored_tuner(spec, trainable, space, storage_path, filesystem)
+    observer.search = search_of(spec)
+    keep_states_whole()
+    name_trials(spec)
+    tuner = restored_tuner(spec, trainable, space, storage_path, filesystem, observer)
     if tuner is None:
         tuner = _new_tuner(spec, trainable, space, observer, storage_path, filesystem)
     write_state_often(local=catalog.is_local, trials=observer.seen)
@@ -54,6 +63,8 @@ def _new_tuner(
     config = spec.config
     search = config.ray_tune
     assert search is not None
+    searcher = build_searcher(config)
+    name_trials(spec, searcher)
     return tune.Tuner(
         trainable,
         param_space=space,
@@ -63,7 +74,7 @@ def _new_tuner(
             num_samples=search.num_samples,
             max_concurrent_trials=search.max_concurrent_trials,
             time_budget_s=search.time_budget_s,
-            search_alg=build_searcher(config),
+            search_alg=searcher,
             scheduler=build_scheduler(config),
             reuse_actors=search.reuse_actors,
             trial_dirname_creator=lambda trial: trial.trial_id,

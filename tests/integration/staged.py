@@ -43,7 +43,7 @@ def stage(
     node = catalog.at(catalog.node_prefix(*where))
     staged = stage_function(function, node)
     spec = NodeSpec(
-        submission_id=submission_id(*where, 1),
+        submission_id=submission_id(*where, 1, catalog.uri),
         attempt=1,
         context=run,
         function=staged if python is None else staged.model_copy(update={"python": python}),

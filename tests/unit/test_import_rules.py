@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "airflow_provider_raynode"
 NAME = PACKAGE.name
-PURE = {"config", "catalog", "spec", "returns", "exceptions"}
+PURE = {"config", "catalog", "spec", "returns", "exceptions", "work"}
 # room -> rooms of the package that it may import, at any level
 MAY_USE = {
     "exceptions": set(),
@@ -20,7 +20,8 @@ MAY_USE = {
     "config": {"exceptions", "returns"},
     "catalog": {"exceptions", "hooks"},  # hooks by name only, where Airflow is loaded already
     "spec": {"config", "exceptions", "returns"},
-    "runtime": {"catalog", "config", "exceptions", "returns", "spec"},
+    "work": {"catalog", "spec"},
+    "runtime": {"catalog", "config", "exceptions", "returns", "spec", "work"},
     "hooks": {"catalog", "config", "exceptions", "launchers", "links", "spec"},
     "argo": {"catalog", "config", "exceptions", "hooks", "operators", "runtime"},
     "launchers": {"catalog", "config", "exceptions", "hooks", "spec"},

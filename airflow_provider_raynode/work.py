@@ -1,0 +1,42 @@
+"""What a node's work is: what has to be the same for a later attempt to go on with an earlier one's search. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from airflow_provider_raynode.catalog import CatalogRef
+from airflow_provider_raynode.spec import NodeSpec, digest
+
+
+def changes(before: NodeSpec, after: NodeSpec) -> list[str]:
+    """Return what differs between the work of two specs, in the author's words; references count by content.
+
+    Where the work is done (cluster, catalog, run time limits) and how often a trial is tried again is not part of it.
+    """
+    one, two = work_of(before), work_of(after)
+    return [name for name in two if one.get(name) != two[name]]
+
+
+def work_of(spec: NodeSpec) -> dict[str, str]:
+    """Return the digest of each part of a node's work, by its name in the author's words."""
+    search = spec.config.ray_tune.model_dump(mode="json", exclude={"failure"}) if spec.config.ray_tune else {}
+    function = spec.code.function_sha256 or _content(spec.function.pickle or {}) or spec.function.import_path
+    parts: dict[str, Any] = {
+        "the function": function,
+        "op_kwargs": _content(spec.op_kwargs),
+        "parameters": spec.context.parameters,
+        "returns": [declared.model_dump() for declared in spec.returns],
+        "default_resources": spec.config.default_resources.model_dump(mode="json"),
+        **{f"ray_tune.{name}": value for name, value in search.items()},
+    }
+    return {name: digest(json.dumps(value, sort_keys=True, default=str).encode()) for name, value in parts.items()}
+
+
+def _content(value: Any) -> Any:
+    if CatalogRef.is_ref(value):
+        return value["sha256"]
+    if isinstance(value, Mapping):
+        return {key: _content(item) for key, item in value.items()}
+    return [_content(item) for item in value] if isinstance(value, list) else value
