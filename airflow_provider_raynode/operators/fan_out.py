@@ -64,7 +64,7 @@ class RayFanOutOperator(BaseOperator):
     :param attach_timeout_s: a job on a cluster that no execution task has attached to after so many seconds stops
         itself, since its DAG run may have been stopped in between; the task then goes on with its search.
     :param on_change: what to do when the node is run again after a failure and its function, inputs or search have
-        changed: `refuse`, or `restart` to start the search anew.
+        changed, or its state is damaged: `refuse`, or `restart` to start the search anew.
     :param ray_node_id: the node's id in the catalog and in the submission id; default: this task's id.
     :return: a JobRef as JSON, for the execution task.
     """

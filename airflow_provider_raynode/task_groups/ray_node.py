@@ -62,7 +62,7 @@ class RayNode(TaskGroup):
     :param on_kill: what becomes of the job when the task is stopped, cleared or marked: `stop`, or `detach` to leave it
         running for a later try.
     :param on_change: what to do when the node runs again after a failure and its function, inputs or search have
-        changed: `refuse`, or `restart` to start the search anew.
+        changed, or its state is damaged: `refuse`, or `restart` to start the search anew.
     :param default_args: defaults of the three tasks (retries, pool, queue, execution_timeout, …).
     :param group_kwargs: further arguments of Airflow's TaskGroup (tooltip, prefix_group_id, parent_group, …).
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -262,6 +263,47 @@ def test_a_search_that_never_began_starts_anew(tmp_path: Path) -> None:
     node.run()
     assert node.result.state == "SUCCEEDED"
     assert node.result.restored == 0
+
+
+def test_another_nodes_state_is_refused(tmp_path: Path, folder: Path) -> None:
+    """What Tune has written of one node, in the folder of another: the retry names it, or starts anew where it may."""
+
+    def train(x: int, node: str, folder: str) -> dict[str, Any]:
+        import pathlib
+        import tempfile as temporary
+        import time as clock
+
+        while x == 3 and node == "one" and not pathlib.Path(folder).with_name("go on").exists():
+            clock.sleep(0.05)
+        temporary.mkstemp(prefix=f"{node}_{x}-", dir=folder)
+        return {"score": x + (100 if node == "one" else 0)}
+
+    search = {"search_space": {"x": {"type": "grid_search", "values": [1, 2, 3]}}}
+    one, two = (
+        Node(tmp_path, train, search, op_kwargs={"node": name, "folder": str(folder)}) for name in ("one", "two")
+    )
+    one.run(until=held_at(folder, 2))
+    copied = Path(two.spec.experiment_prefix, two.spec.experiment_name)
+    shutil.copytree(Path(one.spec.experiment_prefix, one.spec.experiment_name), copied)
+    two.next_attempt()
+    log = two.run()
+    failure = two.result.failure
+    assert failure is not None, log
+    assert failure.type == "SearchStateError"
+    assert f"are another search's, this one's ids begin with {two.spec.trial_prefix}" in failure.message
+    assert "on_change='restart'" in failure.message
+    assert not [name for name in marks(folder) if name.startswith("two")], "no trial ran"
+
+    two.next_attempt(on_change="restart")
+    log = two.run()
+    assert "the search starts anew" in log
+    assert two.result.state == "SUCCEEDED", log
+    assert two.result.best is not None
+    assert two.result.best.metrics["score"] == 3
+    assert two.result.restored == 0
+    assert {name: count for name, count in marks(folder).items() if name.startswith("two")} == {
+        "two_1": 1, "two_2": 1, "two_3": 1,
+    }  # fmt: skip
 
 
 def test_a_killed_worker_process_is_the_failure_of_its_trial(tmp_path: Path, folder: Path) -> None:

@@ -123,6 +123,7 @@ def test_submission_ids_differ_in_every_part() -> None:
     others = [("dag.", "run", "node", 0, 1), ("dag", "run2", "node", 0, 1), ("dag", "run", "n", 0, 1)]
     others += [("dag", "run", "node", 1, 1), ("dag", "run", "node", 0, 2), ("da", "grun", "node", 0, 1)]
     assert len({submission_id(*each) for each in [base, *others]}) == 7
+    assert submission_id(*base, "/one") != submission_id(*base, "/two"), "two Airflows run the same DAG on one cluster"
 
 
 def test_job_ref_is_small_json() -> None:
