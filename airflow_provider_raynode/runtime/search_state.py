@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 # A file of a set, `<kind>-<set>.<ext>`; Tune takes the last set by name.
 _FILE = re.compile(r"(experiment_state|callback-states|basic-variant-state|search_gen_state|searcher-state)-(.+)\.\w+")
 _TUNER = "tuner.pkl"
-_REMEDY = "Set on_change='restart' on the node and clear it with its fan-out to start its search anew, or trigger a new DAG run"
+_REMEDY = "Set on_change='restart' on the node and clear it, fan-out too, to start anew, or trigger a new DAG run"
 _FIRST = f"{1:010}"
 # Key of the observer's state that says whose it is.
 SEARCH_KEY = "search"
