@@ -8,14 +8,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.exceptions import SpecError
 from airflow_provider_raynode.returns import Return
+from airflow_provider_raynode.texts import clean, cleaned, cut
 
 SCHEMA_VERSION = 1
 # Environment variable of a job with secrets: names the file in the attempt's folder that holds their ciphertext.
@@ -28,6 +30,9 @@ NOT_ATTACHED = "NotAttached"
 TAKEN_FILE = "taken.json"
 # In the attempt's folder: Airflow has asked for the job's end; a later task does not attach to it.
 STOP_FILE = "stop.json"
+# Characters of a failure's message, which goes into Airflow's log and error, and of its traceback.
+LONGEST_MESSAGE = 4_000
+LONGEST_TRACEBACK = 20_000
 _ID = r"^[A-Za-z0-9_-]{1,200}$"
 
 
@@ -36,10 +41,21 @@ class _Contract(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _names_are_text(cls, data: Any) -> Any:
+        """Refuse a name with a lone surrogate, which pydantic would quietly write as another name."""
+        for name in _names_in(data):
+            if clean(name) != name:
+                raise ValueError(f"the name '{clean(name)}' is not valid Unicode (a lone surrogate)")
+        return data
+
     def to_bytes(self) -> bytes:
         """Return the canonical JSON: sorted keys, no white space, UTF-8; equal models give equal bytes."""
         dumped = self.model_dump(mode="json")
-        return json.dumps(dumped, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+        text = json.dumps(dumped, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+        # A lone surrogate is written as JSON's own escape, which reads back as the same.
+        return text.encode("utf-8", "backslashreplace")
 
     @classmethod
     def from_bytes(cls, data: bytes, *, sha256: str | None = None, source: str = "") -> Self:
@@ -67,6 +83,26 @@ class _Contract(BaseModel):
             return cls.model_validate(raw)
         except ValidationError as error:
             raise SpecError(f"{cls.__name__}{where} is not valid: {error}") from error
+
+
+class _Told(_Contract):
+    """What a job tells: a text that no store or log could hold never keeps it from being written."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _readable(cls, data: Any) -> Any:
+        return cleaned(data) if isinstance(data, dict) else data
+
+
+def _names_in(data: Any) -> Iterator[str]:
+    if isinstance(data, dict):
+        for name, value in data.items():
+            if isinstance(name, str):
+                yield name
+            yield from _names_in(value)
+    elif isinstance(data, list | tuple):
+        for value in data:
+            yield from _names_in(value)
 
 
 def digest(data: bytes) -> str:
@@ -210,7 +246,7 @@ class JobRef(_Contract):
         return f"{self.node_prefix}/attempt_{self.attempt}"
 
 
-class Best(_Contract):
+class Best(_Told):
     """The best trial so far, or at the end."""
 
     trial_id: str
@@ -218,7 +254,7 @@ class Best(_Contract):
     metrics: dict[str, Any]
 
 
-class NodeProgress(_Contract):
+class NodeProgress(_Told):
     """A snapshot of a running search, rewritten in place as `progress.json`."""
 
     schema_version: Literal[1] = 1
@@ -236,16 +272,26 @@ class NodeProgress(_Contract):
     updated: datetime
 
 
-class NodeFailure(_Contract):
-    """Why a job failed."""
+class NodeFailure(_Told):
+    """Why a job failed. What is longer than a log can use is cut in the middle, with a note."""
 
     type: str = Field(description="class name of the error")
     message: str
     traceback: str = ""
     trial_id: str | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        lengths = {"type": 200, "message": LONGEST_MESSAGE, "traceback": LONGEST_TRACEBACK}
+        texts = {name: data[name] for name in lengths if isinstance(data.get(name), str)}
+        short = {name: cut(text, lengths[name]) for name, text in texts.items()}
+        return {**data, **short}
 
-class NodeResult(_Contract):
+
+class NodeResult(_Told):
     """The manifest of an ended attempt, written once as `result.json` (see `seal` and `unseal`)."""
 
     schema_version: Literal[1] = 1

@@ -16,10 +16,14 @@ from ray.tune import ResultGrid
 from ray.tune.experiment import Trial
 
 from airflow_provider_raynode.catalog import Catalog, CatalogRef
+from airflow_provider_raynode.config.tune import RayTune
 from airflow_provider_raynode.exceptions import CatalogError, NodeFailedError, SpecError
-from airflow_provider_raynode.runtime.observer import Scores, metrics_of, outputs_in
+from airflow_provider_raynode.runtime.failures import told_by_ray
+from airflow_provider_raynode.runtime.names import travelling
+from airflow_provider_raynode.runtime.observer import Scores, metrics_of
 from airflow_provider_raynode.runtime.outputs import sanitised
-from airflow_provider_raynode.runtime.trial import OBJECT_FILE
+from airflow_provider_raynode.runtime.references import unheeded
+from airflow_provider_raynode.runtime.trial import OBJECT_FILE, ORIGIN_FILE
 from airflow_provider_raynode.runtime.worker import failure_uri
 from airflow_provider_raynode.spec import Best, NodeFailure, NodeSpec, digest
 
@@ -57,10 +61,10 @@ def collect(spec: NodeSpec, grid: ResultGrid, scores: Scores, attempt: Catalog) 
     trials: list[Trial] = list(grid._experiment_analysis.trials)
     failures = {trial.trial_id: _failure(trial, attempt) for trial in trials if trial.status == Trial.ERROR}
     found = Collected(
-        trials=dict(_table(trials, failures, attempt)),
+        trials=dict(_table(trials, failures, scores, attempt)),
         trial_states=dict(Counter(trial.status for trial in trials)),
     )
-    found.warnings = tuple(_warnings(trials, failures, scores))
+    found.warnings = (*_warnings(trials, failures, scores), *_unheeded(search, trials, scores))
     finished = [trial.trial_id for trial in trials if trial.status == Trial.TERMINATED]
     best_id = scores.best(finished) if finished else None
     if best_id is None:
@@ -74,12 +78,12 @@ def collect(spec: NodeSpec, grid: ResultGrid, scores: Scores, attempt: Catalog) 
     found.best = Best(
         trial_id=best_id, config=sanitised(report.get("config") or best.config), metrics=metrics_of(report)
     )
-    found.outputs = outputs_in(best.last_result or {})
+    found.outputs = dict(scores.outputs(best_id))
     if "checkpoint" not in found.outputs:
         checkpoint = _checkpoint(grid, index, spec, attempt)
         if checkpoint is not None:
             found.outputs["checkpoint"] = dict(checkpoint)
-    missing = [each.name for each in spec.returns if each.name not in found.outputs and each.name not in report]
+    missing = [each.name for each in spec.returns if each.name not in {*found.outputs, *found.best.metrics}]
     if missing:
         raise SearchFailedError(_stopped_early(best, missing), found)
     if search.keep_outputs == "best":
@@ -92,19 +96,13 @@ def _failure(trial: Trial, attempt: Catalog) -> NodeFailure:
     try:
         return NodeFailure.from_bytes(attempt.read_bytes(failure_uri(attempt, trial.trial_id)))
     except (CatalogError, SpecError):
-        error = trial.get_error()
-        text = str(error) if error is not None else "Ray gave no reason"
-        last = [line for line in text.splitlines() if line.strip()][-1:]
-        return NodeFailure(
-            type=type(error).__name__ if error is not None else "TrialError",
-            message="".join(last).strip()[:1000] or "Ray gave no reason",
-            traceback=text,
-            trial_id=trial.trial_id,
-        )
+        reports = int((trial.last_result or {}).get("training_iteration") or 0)
+        error = trial.get_error()  # a text, whatever its annotation says
+        return told_by_ray(None if error is None else str(error), trial.trial_id, reports)
 
 
 def _no_result(trials: Sequence[Trial], failures: Mapping[str, NodeFailure], scores: Scores) -> NodeFailure:
-    reported = any(scores.metric in (trial.last_result or {}) for trial in trials)
+    reported = any(travelling(scores.metric) in (trial.last_result or {}) for trial in trials)
     if not failures and not reported:
         return NodeFailure(
             type="NoTrialRan",
@@ -152,12 +150,17 @@ def _warnings(trials: Sequence[Trial], failures: Mapping[str, NodeFailure], scor
         trial.trial_id
         for trial in trials
         if trial.status == Trial.TERMINATED
-        and scores.metric in (trial.last_result or {})
+        and travelling(scores.metric) in (trial.last_result or {})
         and scores.score(trial.trial_id) is None
     ]
     if blind and len(blind) < len(trials):
         warnings.append(f"{len(blind)} trials were left out: their {scores.metric!r} is NaN or infinite")
     return warnings
+
+
+def _unheeded(search: RayTune, trials: Sequence[Trial], scores: Scores) -> list[str]:
+    results = [result for trial in trials if (result := scores.last(trial.trial_id))]
+    return unheeded(search, results, sum(trial.has_checkpoint() for trial in trials))
 
 
 def _stopped_early(best: Trial, missing: Sequence[str]) -> NodeFailure:
@@ -173,20 +176,23 @@ def _stopped_early(best: Trial, missing: Sequence[str]) -> NodeFailure:
     )
 
 
-def _table(trials: Sequence[Trial], failures: Mapping[str, NodeFailure], attempt: Catalog) -> CatalogRef:
+def _table(
+    trials: Sequence[Trial], failures: Mapping[str, NodeFailure], scores: Scores, attempt: Catalog
+) -> CatalogRef:
     """Write one row per trial: id, status, `config/…`, metrics, duration, error."""
     import pandas as pd
 
     rows = []
     for trial in trials:
         failure = failures.get(trial.trial_id)
-        result = dict(trial.last_result or {})
+        result = scores.last(trial.trial_id)
         rows.append(
             {
                 "trial_id": trial.trial_id,
                 "status": trial.status,
-                **{f"config/{name}": value for name, value in _flat(trial.config).items()},
-                **_flat(metrics_of(result)),
+                # A trial of PBT that took over another's hyperparameters and ended has not run with them.
+                **{f"config/{name}": value for name, value in _flat(result.get("config") or trial.config).items()},
+                **{_column(name): value for name, value in _flat(metrics_of(result)).items()},
                 "error": f"{failure.type}: {failure.message}" if failure else None,
             }
         )
@@ -197,6 +203,12 @@ def _table(trials: Sequence[Trial], failures: Mapping[str, NodeFailure], attempt
             # Parquet has one type per column; a choice between numbers and names is kept as JSON text.
             frame[column] = [None if value is None else json.dumps(sanitised(value)) for value in frame[column]]
     return attempt.put(frame, "trials", kind="parquet")
+
+
+def _column(metric: str) -> str:
+    """Return a metric's column: its name, with `metrics/` before it where that is another column's."""
+    taken = metric in ("trial_id", "status", "error") or metric.startswith(("config/", "metrics/"))
+    return f"metrics/{metric}" if taken else metric
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -223,6 +235,7 @@ def _checkpoint(grid: ResultGrid, index: int, spec: NodeSpec, attempt: Catalog) 
     try:
         checkpoint.to_directory(str(folder))
         (folder / ".metadata.json").unlink(missing_ok=True)
+        (folder / ORIGIN_FILE).unlink(missing_ok=True)
         file = folder / OBJECT_FILE
         if not file.exists():
             return attempt.put(folder, "checkpoint", kind="directory")

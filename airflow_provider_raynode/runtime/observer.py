@@ -14,37 +14,14 @@ from ray.tune.experiment import Trial
 
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import CatalogError
+from airflow_provider_raynode.runtime.names import OUTPUTS_KEY, reported_in, travelling
 from airflow_provider_raynode.runtime.outputs import sanitised
 from airflow_provider_raynode.runtime.search_state import SEARCH_KEY, SearchState, read_back
-from airflow_provider_raynode.runtime.trial import OUTPUTS_KEY
-
-# What Tune adds to each report; `training_iteration` and `time_total_s` stay, they say how long a trial ran.
-_TUNES_OWN = frozenset(
-    {
-        "checkpoint_dir_name",
-        "config",
-        "date",
-        "done",
-        "experiment_tag",
-        "hostname",
-        "iterations_since_restore",
-        "node_ip",
-        "pid",
-        "should_checkpoint",
-        "time_since_restore",
-        "time_this_iter_s",
-        "timestamp",
-        "timesteps_since_restore",
-        "timesteps_total",
-        "trial_id",
-        OUTPUTS_KEY,
-    }
-)
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metrics of a Tune result as JSON, without what Tune added for itself."""
-    return {name: sanitised(value) for name, value in result.items() if name not in _TUNES_OWN}
+    """Return the metrics of a Tune result as JSON, by the function's own names, without what Tune added for itself."""
+    return {name: sanitised(value) for name, value in reported_in(result).items()}
 
 
 class Scores:
@@ -62,20 +39,26 @@ class Scores:
         self._reports: dict[str, list[float]] = {}
         self._sums: dict[str, tuple[float, int]] = {}
         self._results: dict[str, dict[str, Any]] = {}
+        self._last: dict[str, dict[str, Any]] = {}
+        self._outputs: dict[str, dict[str, dict[str, Any]]] = {}
 
     def add(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """Take a report."""
-        raw = result.get(self.metric)
+        self._last[trial_id] = kept = dict(result)
+        if OUTPUTS_KEY in result:
+            # A trial that goes on from a checkpoint does not report again what it gave before.
+            self._outputs.setdefault(trial_id, {}).update(outputs_in(result))
+        raw = result.get(travelling(self.metric))
         value = float(raw) if isinstance(raw, int | float) else math.nan
         finite = math.isfinite(value)
         if self.scope == "last":
             self._reports[trial_id] = [value] if finite else []
-            self._results[trial_id] = dict(result)
+            self._results[trial_id] = kept
         elif finite and self.scope == "all":
             best = self._reports.get(trial_id)
             if not best or self.sign * value > self.sign * best[0]:
                 self._reports[trial_id] = [value]
-                self._results[trial_id] = dict(result)
+                self._results[trial_id] = kept
         elif finite:
             keep = {"avg": 0, "last-5-avg": 5, "last-10-avg": 10}[self.scope]
             if keep:
@@ -84,7 +67,7 @@ class Scores:
                 total, count = self._sums.get(trial_id, (0.0, 0))
                 self._sums[trial_id] = (total + value, count + 1)
                 self._reports[trial_id] = [(total + value) / (count + 1)]
-            self._results[trial_id] = dict(result)
+            self._results[trial_id] = kept
 
     def score(self, trial_id: str) -> float | None:
         """Return a trial's score in the metric's own unit, None without a finite one."""
@@ -99,15 +82,30 @@ class Scores:
 
     def get_state(self) -> dict[str, Any]:
         """Return the scores for `set_state`."""
-        return {"reports": dict(self._reports), "sums": dict(self._sums), "results": dict(self._results)}
+        return {
+            "reports": dict(self._reports),
+            "sums": dict(self._sums),
+            "results": dict(self._results),
+            "last": dict(self._last),
+            "outputs": {trial_id: dict(found) for trial_id, found in self._outputs.items()},
+        }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Take the scores of an earlier attempt."""
         self._reports, self._sums, self._results = state["reports"], state["sums"], state["results"]
+        self._last, self._outputs = state["last"], state["outputs"]
 
     def result(self, trial_id: str) -> dict[str, Any]:
         """Return the report that a trial's score comes from."""
         return self._results.get(trial_id, {})
+
+    def last(self, trial_id: str) -> dict[str, Any]:
+        """Return a trial's own last report; Tune gives one that takes over another's checkpoint that one's result."""
+        return self._last.get(trial_id, {})
+
+    def outputs(self, trial_id: str) -> dict[str, dict[str, Any]]:
+        """Return the references of a trial's outputs, the last of each name."""
+        return self._outputs.get(trial_id, {})
 
 
 # The observer of this process, last made.

@@ -16,6 +16,7 @@ from airflow_provider_raynode.config.schedulers import (
     Scheduler,
 )
 from airflow_provider_raynode.runtime._ray_class import ray_class, seed_globals
+from airflow_provider_raynode.runtime.names import key_of
 from airflow_provider_raynode.runtime.space import build_space
 
 _ALLOCATIONS = {
@@ -39,6 +40,8 @@ def build_scheduler(config: RayConfig) -> TrialScheduler | None:
 
 def _build(scheduler: Scheduler) -> TrialScheduler:
     arguments = scheduler.arguments()
+    if "time_attr" in arguments:
+        arguments["time_attr"] = key_of(arguments["time_attr"])
     if isinstance(scheduler, PopulationBasedTraining):
         arguments["hyperparam_mutations"] = _mutations(scheduler.hyperparam_mutations)
     if isinstance(scheduler, ResourceChangingScheduler):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -13,6 +14,7 @@ from ray.tune import ResultGrid
 
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.config import RayConfig
+from airflow_provider_raynode.config.tune import Checkpoint
 from airflow_provider_raynode.exceptions import ClusterError
 from airflow_provider_raynode.runtime.experiment import (
     name_trials,
@@ -20,11 +22,14 @@ from airflow_provider_raynode.runtime.experiment import (
     storage_of,
     write_state_often,
 )
+from airflow_provider_raynode.runtime.names import key_of, travelling
 from airflow_provider_raynode.runtime.observer import Observer
+from airflow_provider_raynode.runtime.references import references
 from airflow_provider_raynode.runtime.scheduler import build_scheduler
 from airflow_provider_raynode.runtime.search_state import keep_states_whole, search_of
 from airflow_provider_raynode.runtime.searcher import build_searcher
 from airflow_provider_raynode.runtime.space import build_search_space
+from airflow_provider_raynode.runtime.stop import build_stop
 from airflow_provider_raynode.runtime.worker import TrialSetup, run_trial
 from airflow_provider_raynode.spec import NodeSpec
 
@@ -41,6 +46,7 @@ def run_search(
     config = spec.config
     search = config.ray_tune
     assert search is not None
+    setup = replace(setup, references=references(search))
     trainable = tune.with_resources(_trainable(setup, inputs), resources(config))
     if not search.logger_callbacks:
         # It would miss, loudly, the files that nobody asked for.
@@ -65,11 +71,12 @@ def _new_tuner(
     assert search is not None
     searcher = build_searcher(config)
     name_trials(spec, searcher)
+    assert search.metric is not None
     return tune.Tuner(
         trainable,
         param_space=space,
         tune_config=tune.TuneConfig(
-            metric=search.metric,
+            metric=travelling(search.metric),
             mode=search.mode,
             num_samples=search.num_samples,
             max_concurrent_trials=search.max_concurrent_trials,
@@ -83,15 +90,22 @@ def _new_tuner(
             name=spec.experiment_name,
             storage_path=storage_path,
             storage_filesystem=filesystem,
-            stop=dict(search.stop) if search.stop else None,
+            stop=build_stop(search),
             failure_config=tune.FailureConfig(
                 max_failures=search.failure.max_failures, fail_fast=search.failure.fail_fast
             ),
-            checkpoint_config=tune.CheckpointConfig(**search.checkpoint.model_dump()),
+            checkpoint_config=_checkpoints(search.checkpoint),
             callbacks=[observer],
             verbose=0,
         ),
     )
+
+
+def _checkpoints(checkpoint: Checkpoint) -> tune.CheckpointConfig:
+    fields = checkpoint.model_dump()
+    if checkpoint.checkpoint_score_attribute is not None:
+        fields["checkpoint_score_attribute"] = key_of(checkpoint.checkpoint_score_attribute)
+    return tune.CheckpointConfig(**fields)
 
 
 def _trainable(setup: TrialSetup, inputs: Mapping[str, Any]) -> Callable[..., None]:

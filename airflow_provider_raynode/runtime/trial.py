@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import logging
 import tempfile
@@ -15,15 +14,18 @@ from typing import Any
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import RayNodeError
 from airflow_provider_raynode.returns import Return
+from airflow_provider_raynode.runtime.names import OUTPUTS_KEY, SHOWN, listed, nearest, travelling
 from airflow_provider_raynode.runtime.outputs import split
+from airflow_provider_raynode.runtime.references import ReportCheck
+from airflow_provider_raynode.runtime.returned import as_mapping
 from airflow_provider_raynode.runtime.secrets import NodeConnection, NodeSecrets, SecretsError
 from airflow_provider_raynode.spec import RunContext
 
 log = logging.getLogger("airflow_provider_raynode.trial")
 
-# Key of a Tune result under which a trial's references travel to the driver, as JSON text.
-OUTPUTS_KEY = "raynode_outputs"
 OBJECT_FILE = "raynode_object.pkl"
+# In a checkpoint's folder: whose it is, and what was reported with it.
+ORIGIN_FILE = ".raynode.json"
 
 
 @dataclass(frozen=True)
@@ -70,11 +72,20 @@ class TrialContext:
         return self.secrets
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a trial goes on from: a checkpoint, whose it is ("" where that is not known), its report's metrics."""
+
+    trial_id: str = ""
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass
 class Trial:
     """One running trial, on its worker.
 
-    `catalog` is the folder of what the function itself puts, `store` that of its outputs.
+    `catalog` is the folder of what the function itself puts, `store` that of its outputs. `origin` is what it goes on
+    from: PBT gives a bad trial the checkpoint of a good one. `stopped`: Tune has ended it.
     """
 
     trial_id: str
@@ -89,39 +100,73 @@ class Trial:
     last: dict[str, Any] = field(default_factory=dict)
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     reports: int = 0
+    check: ReportCheck = field(default_factory=ReportCheck)
+    origin: Origin | None = None
+    stopped: bool = False
+    _checkpoints: bool = False
 
-    def report(self, values: Mapping[str, Any], checkpoint: Any = None) -> None:
-        """Report one step."""
+    def report(self, values: Mapping[str, Any], checkpoint: Any = None, *, last: bool = False) -> None:
+        """Report one step; `last`: it is what the function returned."""
+        if self.stopped:  # a function that catches its end comes back here
+            raise SystemExit(0)
         if not isinstance(values, Mapping):
             raise RayNodeError(
                 f"report() takes a dict of metrics, got {type(values).__name__}: report({{'name': value}})"
             )
         metrics, outputs = split(values, self.returns)
-        self._check_metric(metrics)
+        self._check_names(metrics, outputs, checkpoint=checkpoint is not None)
+        self._check_metric(metrics, outputs)
+        given = {name: value for name, (value, _) in outputs.items()}
+        self.check.check(metrics, given, checkpoint=checkpoint is not None, last=last)
         for name, (value, kind) in outputs.items():
             self.outputs[name] = dict(self.store.put(value, name, kind=kind))
         self.last = dict(metrics)
         self.reports += 1
         carried = {OUTPUTS_KEY: json.dumps(self.outputs)} if self.outputs else {}
-        self.send({**metrics, **carried}, checkpoint)
+        try:
+            self.send({**{travelling(name): value for name, value in metrics.items()}, **carried}, checkpoint)
+        except SystemExit:
+            self.stopped = True
+            raise
 
     def finish(self, returned: Any) -> None:
         """Take what the function returned as its last report; nothing is left to do where it reported all itself."""
+        if self.stopped:
+            return
         if returned is None:
-            if self.reports == 0:
+            if self.reports == 0 and self.origin is None:
                 raise RayNodeError(
                     f"the function returned nothing and reported nothing: return {{{self.metric!r}: value}}, or call "
                     f"report({{{self.metric!r}: value}})"
                 )
             self._check_declared()
             return
-        if not isinstance(returned, Mapping):
-            returned = {self.metric: returned}
-        # A function that reports its steps may return only its outputs: its last metrics stand.
-        self.report({**self.last, **returned} if self.reports else returned)
+        values = as_mapping(returned, self.metric)
+        if self.reports:
+            # A function that reports its steps may return only its outputs: its last metrics stand.
+            values = {**self.last, **values}
+        elif self.origin is not None and self.metric not in values:
+            if self.origin.trial_id != self.trial_id:
+                log.info("Trial %s took over a trial that had ended: its own last report stands.", self.trial_id)
+                return
+            values = {**self.origin.metrics, **values}
+        self.report(values, last=True)
         self._check_declared()
 
-    def _check_metric(self, metrics: Mapping[str, Any]) -> None:
+    def _check_names(self, metrics: Mapping[str, Any], outputs: Mapping[str, Any], *, checkpoint: bool) -> None:
+        for name in SHOWN:
+            if name in metrics:
+                raise RayNodeError(
+                    f"the function gives {name!r}, which Tune itself counts and the node shows: give it another name"
+                )
+        self._checkpoints = self._checkpoints or checkpoint
+        if self._checkpoints and ("checkpoint" in outputs or "checkpoint" in self.outputs):
+            raise RayNodeError(
+                "the function gives an output 'checkpoint' and reports checkpoints too, which become the output of "
+                "that name: give the output another name"
+            )
+
+    def _check_metric(self, metrics: Mapping[str, Any], outputs: Mapping[str, tuple[Any, str | None]]) -> None:
         value = metrics.get(self.metric)
         if isinstance(value, int | float):
             return
@@ -129,20 +174,29 @@ class Trial:
             raise RayNodeError(
                 f"the metric {self.metric!r} must be a number, got {type(value).__name__}: {value!r:.80}"
             )
-        near = difflib.get_close_matches(self.metric, metrics, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        if self.metric in outputs:
+            value, kind = outputs[self.metric]
+            if kind is not None:
+                raise RayNodeError(
+                    f"returns declares {self.metric!r} as {kind}, but it is the search's metric, a number: take it out "
+                    f"of returns, or declare metric({self.metric!r})"
+                )
+            raise RayNodeError(
+                f"the metric {self.metric!r} must be a number, got {type(value).__name__}: {repr(value)[:80]}"
+            )
         raise RayNodeError(
-            f"the search's metric {self.metric!r} was not reported{hint}; the function gave: "
-            f"{', '.join(sorted(metrics)) or 'no metrics'}"
+            f"the search's metric {self.metric!r} was not reported{nearest(self.metric, metrics)}; the function gave: "
+            f"{listed(metrics) if metrics else 'no metrics'}"
         )
 
     def _check_declared(self) -> None:
+        if self.origin is not None:
+            return  # what an earlier report gave counts; the driver knows it
         missing = [each.name for each in self.returns if each.name not in self.outputs and each.name not in self.last]
         if missing:
-            given = sorted({*self.outputs, *self.last})
             raise RayNodeError(
                 f"the function did not return {', '.join(map(repr, missing))}, which the node declares in returns; it "
-                f"gave: {', '.join(given)}"
+                f"gave: {listed({*self.outputs, *self.last})}"
             )
 
 
@@ -163,8 +217,10 @@ def report(metrics: Mapping[str, Any], checkpoint: Any = None) -> None:
 
     :param metrics: values by name, the search's metric among them. What is not a number, a boolean or a short text is
         an output, kept in the catalog and replaced by the next report of the same name.
-    :param checkpoint: what the trial could go on from: the path of a folder, or any object that can be pickled.
-    :raises RayNodeError: the search's metric is missing or not a number.
+    :param checkpoint: what the trial could go on from: the path of a folder, or any object that can be pickled; it is
+        kept as it is at this moment.
+    :raises RayNodeError: the search's metric is missing or not a number, the checkpoint cannot be pickled, or a name
+        that the config refers to (`stop`, `time_attr`, `checkpoint_score_attribute`) is missing.
 
     Example::
 
@@ -189,6 +245,7 @@ def get_checkpoint() -> Any:
         return None
     folder = Path(tempfile.mkdtemp(prefix="raynode-checkpoint-"))
     checkpoint.to_directory(str(folder))
+    (folder / ORIGIN_FILE).unlink(missing_ok=True)
     return read_checkpoint(folder)
 
 

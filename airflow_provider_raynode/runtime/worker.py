@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import tempfile
-import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ray import cloudpickle, tune
 
 from airflow_provider_raynode.catalog import Catalog, set_active
-from airflow_provider_raynode.exceptions import CatalogError
+from airflow_provider_raynode.exceptions import CatalogError, RayNodeError
 from airflow_provider_raynode.returns import Return
 from airflow_provider_raynode.runtime.binding import bind
+from airflow_provider_raynode.runtime.failures import describe, exits_told, to_raise
 from airflow_provider_raynode.runtime.function import FunctionSource
+from airflow_provider_raynode.runtime.names import OUTPUTS_KEY, arrived
+from airflow_provider_raynode.runtime.references import Reference, ReportCheck
 from airflow_provider_raynode.runtime.secrets import NodeSecrets
-from airflow_provider_raynode.runtime.trial import OBJECT_FILE, Trial, set_current
+from airflow_provider_raynode.runtime.trial import OBJECT_FILE, ORIGIN_FILE, Origin, Trial, set_current
 from airflow_provider_raynode.spec import NodeFailure, RunContext, SealedSecrets
 
 
@@ -40,6 +44,7 @@ class TrialSetup:
     metric: str
     submission_id: str = ""
     secrets: SealedSecrets | None = None
+    references: tuple[Reference, ...] = ()
 
 
 # The secrets of the nodes that this process has run trials of; they are read once.
@@ -67,23 +72,34 @@ def run_trial(config: dict[str, Any], *, setup: TrialSetup, inputs: Mapping[str,
         returns=setup.returns,
         metric=setup.metric,
         secrets=secrets,
-        send=_send,
+        send=partial(_send, trial_id),
+        check=ReportCheck(setup.references),
+        origin=_origin(),
     )
-    function = setup.function.load()
+
+    def record(failure: NodeFailure) -> None:
+        with suppress(CatalogError):  # the trial's own error is the one to see
+            catalog.write_bytes(failure_uri(catalog, trial_id), failure.to_bytes())
+
     set_current(trial)
     set_active(own)
-    arguments = bind(function, config, inputs)
     try:
+        function = setup.function.load()
+        arguments = bind(function, config, inputs)
         if secrets is not None:
             secrets.export()
-        with secrets.masked_output() if secrets is not None else nullcontext():
+        masked = secrets.masked_output() if secrets is not None else nullcontext()
+        with masked, exits_told(record, trial_id):
             trial.finish(function(**arguments))
-    except BaseException as error:  # Ray logs the text of a SystemExit as well
+    except BaseException as error:
+        if trial.stopped:  # Tune ended it: what its function makes of that is of no more use
+            raise SystemExit(0) from None
+        failure = describe(error, trial_id, str if secrets is None else secrets.mask)
+        record(failure)
         safe = error if secrets is None else secrets.without_secrets(error)
-        if isinstance(safe, Exception):
-            _record_failure(catalog, trial_id, error, str if secrets is None else secrets.mask)
-        if safe is not error:
-            raise safe from None
+        raised = to_raise(safe, failure)
+        if raised is not error:
+            raise raised from None
         raise
     finally:
         set_current(None)
@@ -98,42 +114,79 @@ def _secrets_of(setup: TrialSetup, catalog: Catalog) -> NodeSecrets | None:
     return _secrets[setup.submission_id]
 
 
-def _record_failure(catalog: Catalog, trial_id: str, error: BaseException, mask: Callable[[str], str]) -> None:
-    """Keep the error with the user's frames first: what Ray passes on begins with its own."""
-    own = Path(__file__).parent
-    frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if not Path(frame.filename).is_relative_to(own)
-    ]
-    text = "".join(["Traceback (most recent call last):\n", *traceback.format_list(frames)])
-    text += "".join(traceback.format_exception_only(error))
-    failure = NodeFailure(type=type(error).__name__, message=mask(str(error)), traceback=mask(text), trial_id=trial_id)
-    with suppress(CatalogError):  # the trial's own error is the one to see
-        catalog.write_bytes(failure_uri(catalog, trial_id), failure.to_bytes())
-
-
 def failure_uri(attempt: Catalog, trial_id: str) -> str:
     """Return where a failing trial leaves its error, below the attempt's folder."""
     return f"{attempt.prefix_uri}/trials/{trial_id}/error.json"
 
 
-def _send(metrics: dict[str, Any], checkpoint: Any) -> None:
+def _origin() -> Origin | None:
+    """Return what the trial goes on from, None where it begins."""
+    checkpoint = tune.get_checkpoint()
+    if checkpoint is None:
+        return None
+    try:
+        with checkpoint.filesystem.open_input_stream(f"{checkpoint.path}/{ORIGIN_FILE}") as stream:
+            return Origin(**json.loads(stream.read()))
+    except (OSError, ValueError, TypeError):
+        return Origin()
+
+
+def _send(trial_id: str, metrics: dict[str, Any], checkpoint: Any) -> None:
     if checkpoint is None:
         tune.report(metrics)
         return
-    with _checkpoint_folder(checkpoint) as folder:
+    own = {arrived(key): value for key, value in metrics.items() if key != OUTPUTS_KEY}
+    text = json.dumps({"trial_id": trial_id, "metrics": own})
+    with _checkpoint_folder(checkpoint) as folder, _origin_in(folder, text):
         tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(str(folder)))
+
+
+@contextmanager
+def _origin_in(folder: Path, text: str) -> Iterator[None]:
+    """Keep `text` beside the checkpoint while Tune copies it: the folder may be the function's own."""
+    file = folder / ORIGIN_FILE
+    try:
+        with suppress(OSError):  # a folder that cannot be written to
+            file.write_text(text, encoding="utf-8")
+        yield
+    finally:
+        with suppress(OSError):
+            file.unlink(missing_ok=True)
 
 
 @contextmanager
 def _checkpoint_folder(checkpoint: Any) -> Iterator[Path]:
     """Give a folder that holds the checkpoint; Tune copies it before `report` returns."""
-    if isinstance(checkpoint, str | Path) and Path(checkpoint).is_dir():
+    if isinstance(checkpoint, Path) or (isinstance(checkpoint, str) and Path(checkpoint).is_dir()):
+        if not Path(checkpoint).is_dir():
+            raise RayNodeError(f"report(checkpoint={str(checkpoint)!r}): there is no such folder")
         yield Path(checkpoint)
         return
     folder = Path(tempfile.mkdtemp(prefix="raynode-checkpoint-"))
     try:
         with (folder / OBJECT_FILE).open("wb") as stream:
-            cloudpickle.dump(checkpoint, stream)
+            _dump(checkpoint, stream)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _dump(checkpoint: Any, stream: BinaryIO) -> None:
+    try:
+        cloudpickle.dump(checkpoint, stream)
+    except OSError:
+        raise
+    except Exception as error:
+        parts = checkpoint.items() if isinstance(checkpoint, Mapping) else ()
+        guilty = next((f", at {name!r} a {type(value).__name__}" for name, value in parts if not _pickles(value)), "")
+        raise RayNodeError(
+            f"the checkpoint, a {type(checkpoint).__name__}, cannot be pickled{guilty}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _pickles(value: Any) -> bool:
+    try:
+        cloudpickle.dumps(value)
+    except Exception:
+        return False
+    return True

@@ -12,16 +12,17 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "airflow_provider_raynode"
 NAME = PACKAGE.name
-PURE = {"config", "catalog", "spec", "returns", "exceptions", "work"}
+PURE = {"config", "catalog", "spec", "returns", "exceptions", "work", "texts"}
 # room -> rooms of the package that it may import, at any level
 MAY_USE = {
     "exceptions": set(),
+    "texts": set(),
     "returns": {"exceptions"},
     "config": {"exceptions", "returns"},
     "catalog": {"exceptions", "hooks"},  # hooks by name only, where Airflow is loaded already
-    "spec": {"config", "exceptions", "returns"},
+    "spec": {"config", "exceptions", "returns", "texts"},
     "work": {"catalog", "spec"},
-    "runtime": {"catalog", "config", "exceptions", "returns", "spec", "work"},
+    "runtime": {"catalog", "config", "exceptions", "returns", "spec", "texts", "work"},
     "hooks": {"catalog", "config", "exceptions", "launchers", "links", "spec"},
     "argo": {"catalog", "config", "exceptions", "hooks", "operators", "runtime"},
     "launchers": {"catalog", "config", "exceptions", "hooks", "spec"},

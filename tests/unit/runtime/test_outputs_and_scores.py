@@ -17,10 +17,11 @@ from airflow_provider_raynode import context, get_checkpoint, json, metric, pick
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import CatalogError, RayNodeError
 from airflow_provider_raynode.returns import Return
+from airflow_provider_raynode.runtime.names import OUTPUTS_KEY
 from airflow_provider_raynode.runtime.observer import Scores
 from airflow_provider_raynode.runtime.outputs import as_scalar, sanitised, split
 from airflow_provider_raynode.runtime.progress import ProgressWriter, eta
-from airflow_provider_raynode.runtime.trial import OUTPUTS_KEY, Trial
+from airflow_provider_raynode.runtime.trial import Trial
 from airflow_provider_raynode.spec import NodeProgress, RunContext
 
 

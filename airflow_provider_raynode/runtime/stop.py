@@ -1,0 +1,43 @@
+"""The bounds of `ray_tune.stop` as Tune takes them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ray.tune import Stopper
+
+from airflow_provider_raynode.config.tune import RayTune
+from airflow_provider_raynode.runtime.names import key_of
+
+
+class Bounds(Stopper):
+    """Ends a trial at a bound: the search's metric in the metric's direction, every other value from below.
+
+    A value that is not there, is no number or is NaN reaches no bound.
+    """
+
+    def __init__(self, bounds: dict[str, float], falling: str | None) -> None:
+        self._bounds = bounds
+        self._falling = falling
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        """Whether this report reaches a bound."""
+        return any(self._reached(key, bound, result.get(key)) for key, bound in self._bounds.items())
+
+    def stop_all(self) -> bool:
+        """Never: a bound ends a trial, not the search."""
+        return False
+
+    def _reached(self, key: str, bound: float, value: Any) -> bool:
+        if not isinstance(value, int | float) or math.isnan(value):
+            return False
+        return value <= bound if key == self._falling else value >= bound
+
+
+def build_stop(search: RayTune) -> Bounds | None:
+    """Return what ends a trial, or None where the config has no bound."""
+    if not search.stop:
+        return None
+    falling = key_of(search.metric) if search.metric is not None and search.mode == "min" else None
+    return Bounds({key_of(name): bound for name, bound in search.stop.items()}, falling)
