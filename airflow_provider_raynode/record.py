@@ -87,7 +87,9 @@ def record_of(
     :param message: why it ended, where no result says it.
     """
     run = spec.context
-    failure = result.failure if result else NodeFailure(type="Ended", message=message) if message else None
+    failure = result.failure if result else None
+    if failure is None and message:
+        failure = NodeFailure(type="Ended", message=message)
     return RunRecord(
         dag_id=run.dag_id,
         run_id=run.run_id,

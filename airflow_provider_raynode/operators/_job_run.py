@@ -27,7 +27,7 @@ from airflow_provider_raynode.operators._attempt import (
     spec_of_attempt,
 )
 from airflow_provider_raynode.operators._delivery import delete_secrets, deliver_secrets
-from airflow_provider_raynode.operators._record import LOST, is_recorded, record_end
+from airflow_provider_raynode.operators._record import LOST, is_recorded, record_earlier, record_end
 from airflow_provider_raynode.operators._result import proven_result
 from airflow_provider_raynode.operators._secrets import mask_secrets, parse_secrets
 from airflow_provider_raynode.operators._task_log import read_offset
@@ -105,6 +105,7 @@ class JobRun:
                 state = JobState.STOPPED if is_stopping(self._spec, self._catalog) else JobState.FAILED
                 self.record(JobStatus(state, reason.removeprefix("is ")))
             self.job, self._spec = next_attempt(self._spec, self._catalog, hook, resume=True)
+        record_earlier(self.job, self._catalog, hook)
         return self.job
 
     def _came_late(self) -> bool:
@@ -157,7 +158,9 @@ class JobRun:
                 # A driver that is this task's child never outlives it; a cluster's job does, so that the next try can
                 # attach to it, unless the task's own time is over.
                 if job.launcher == "local" or isinstance(error, AirflowTaskTimeout):
-                    self.stop(_STOP_S)
+                    status = self.stop(_STOP_S)
+                    if status is not None and not is_recorded(job, self._catalog):
+                        self.record(status)
                 raise
             finally:
                 self._launcher = None
@@ -178,12 +181,17 @@ class JobRun:
 
         :raises NodeFailedError: the job failed; the message is the job's own, with the failing trial's traceback.
         :raises SpecError: it says that it succeeded, and its result is missing, truncated or altered.
+        :raises CatalogError: something that the result names is gone.
         """
         delete_secrets(self._spec, self._catalog)
         if status.state is not JobState.SUCCEEDED:
             self.record(status)
             raise self._failure(status)
-        result = proven_result(self.job, self._catalog)
+        try:
+            result = proven_result(self.job, self._catalog)
+        except RayNodeError as error:
+            self.record(JobStatus(JobState.FAILED, str(error)))
+            raise
         mark(self.job, self._catalog, TAKEN_FILE)
         return result
 
@@ -284,7 +292,9 @@ class JobRun:
         if status.state is not JobState.PENDING or limit is None or time.monotonic() - self._begin <= limit:
             return
         self.stop(_STOP_S)
-        raise NodeFailedError(startup_message(self.job, limit, status.message))
+        message = startup_message(self.job, limit, status.message)
+        self.record(JobStatus(JobState.FAILED, message))
+        raise NodeFailedError(message)
 
 
 def lost(job: JobRef) -> JobStatus:

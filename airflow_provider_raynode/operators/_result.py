@@ -11,7 +11,7 @@ def proven_result(job: JobRef, catalog: Catalog) -> NodeResult:
     """Return the result of a job that succeeded.
 
     :raises SpecError: `result.json` is missing, truncated, altered, of another job, or says that the job failed.
-    :raises CatalogError: an output that it names is not there.
+    :raises CatalogError: an output or the trials table that it names is not there.
     """
     uri = f"{job.attempt_prefix}/result.json"
     try:
@@ -27,7 +27,10 @@ def proven_result(job: JobRef, catalog: Catalog) -> NodeResult:
     if result.state != "SUCCEEDED":
         reason = f"{result.failure.type}: {result.failure.message}" if result.failure else "no reason given"
         raise SpecError(f"{uri} says {result.state}: {reason}")
-    for name, reference in result.outputs.items():
+    named = {f"output {name!r}": reference for name, reference in result.outputs.items()}
+    if result.trials is not None:
+        named["the trials table"] = result.trials
+    for name, reference in named.items():
         if not catalog.exists(CatalogRef.from_xcom(reference)["uri"]):
-            raise CatalogError(f"output {name!r} of {job.submission_id} is gone: {reference['uri']} does not exist")
+            raise CatalogError(f"{name} of {job.submission_id} is gone: {reference['uri']} does not exist")
     return result

@@ -109,7 +109,9 @@ class RayExecutionOperator(BaseOperator):
         run = self._job_run(event["job"])
         state, message, offset = event["state"], event["message"], int(event["offset"])
         if state == "STARTUP_TIMEOUT":
-            raise NodeFailedError(startup_message(run.job, run.limits.startup_timeout_s or 0, message))
+            message = startup_message(run.job, run.limits.startup_timeout_s or 0, message)
+            run.record(JobStatus(JobState.FAILED, message))
+            raise NodeFailedError(message)
         if state == "UNREACHABLE":
             raise NodeFailedError(
                 f"{message}. The job {run.job.submission_id} may still run: a retry attaches to it, or goes on with "
@@ -144,7 +146,8 @@ class RayExecutionOperator(BaseOperator):
         if self.kill_policy == "detach" and run.job.launcher != "local":
             self.log.info("The job %s is left running (on_kill='detach')", run.job.submission_id)
             return
-        run.stop(_STOP_ON_KILL_S)
+        if (status := run.stop(_STOP_ON_KILL_S)) is not None:
+            run.record(status)
 
     def _job_run(self, job: Any) -> JobRun:
         # Imported here and not at the top: a DAG file is parsed all the time.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -31,23 +32,29 @@ class RayFanInOperator(BaseOperator):
         """Verify and collect; see the class.
 
         :raises SpecError: `result.json` is missing, truncated, altered, or of another job.
-        :raises CatalogError: an output that the result names is not there.
+        :raises CatalogError: an output or the trials table that the result names is not there.
         """
         # Imported here and not at the top: a DAG file is parsed all the time.
-        from airflow_provider_raynode.exceptions import SpecError
+        from airflow_provider_raynode.exceptions import RayNodeError, SpecError
         from airflow_provider_raynode.hooks.catalog import catalog_for
+        from airflow_provider_raynode.launchers import JobState, JobStatus
         from airflow_provider_raynode.operators._attempt import read_spec
         from airflow_provider_raynode.operators._job_run import as_job
         from airflow_provider_raynode.operators._progress import clock, short
+        from airflow_provider_raynode.operators._record import record_end
         from airflow_provider_raynode.operators._result import proven_result
         from airflow_provider_raynode.record import record_of, write_record
 
         job = as_job(self.job)
         catalog = catalog_for(job.catalog_uri).at(job.node_prefix)
-        result = proven_result(job, catalog)
-        best = result.best
-        if best is None:
-            raise SpecError(f"{job.attempt_prefix}/result.json: SUCCEEDED without a best trial")
+        try:
+            result = proven_result(job, catalog)
+            if (best := result.best) is None:
+                raise SpecError(f"{job.attempt_prefix}/result.json: SUCCEEDED without a best trial")
+        except RayNodeError as error:
+            with suppress(RayNodeError):
+                record_end(job, JobStatus(JobState.FAILED, str(error)), catalog)
+            raise
         for warning in result.warnings:
             self.log.warning("%s", warning)
         spec = read_spec(job, catalog)

@@ -146,6 +146,7 @@ class RayFanOutOperator(BaseOperator):
         from airflow_provider_raynode.operators._code import code_identity
         from airflow_provider_raynode.operators._function import stage_function
         from airflow_provider_raynode.operators._inputs import stage_inputs
+        from airflow_provider_raynode.operators._record import record_earlier
         from airflow_provider_raynode.operators._resolve import load_parameters
         from airflow_provider_raynode.operators._target import check_target
         from airflow_provider_raynode.spec import Limits, NodeSpec, Versions, submission_id
@@ -187,6 +188,7 @@ class RayFanOutOperator(BaseOperator):
         written = store.get(STATE_KEY) if store is not None else None
         own = int(written["attempt"]) if isinstance(written, dict) and written.get("open") else None
         job = open_attempt(staged, node, hook, own=own, on_change=self.on_change)
+        record_earlier(job, node, hook)
         self.log.info("Submission id %s, spec %s", job.submission_id, job.spec_uri)
         state = {"submission_id": job.submission_id, "attempt": job.attempt}
         if store is not None:

@@ -11,15 +11,19 @@ import pytest
 from staged import stage
 
 from airflow_provider_raynode.catalog import Catalog
-from airflow_provider_raynode.exceptions import ConfigError
+from airflow_provider_raynode.exceptions import ConfigError, RayNodeError
 from airflow_provider_raynode.hooks.ray import RayHook
+from airflow_provider_raynode.launchers import JobState, JobStatus
 from airflow_provider_raynode.operators._attempt import changes, mark, open_attempt, spec_of_attempt
 from airflow_provider_raynode.operators._code import function_digest
 from airflow_provider_raynode.operators._job_run import JobRun
+from airflow_provider_raynode.operators._record import record_earlier
+from airflow_provider_raynode.operators.fan_in import RayFanInOperator
 from airflow_provider_raynode.record import read_record
 from airflow_provider_raynode.spec import (
     NOT_ATTACHED,
     TAKEN_FILE,
+    Best,
     JobRef,
     NodeFailure,
     NodeResult,
@@ -180,6 +184,99 @@ def test_a_first_try_finds_the_attempt_of_a_fan_out_that_was_cleared(folder: Fol
     mark(folder.job, folder.node, TAKEN_FILE)
     job = folder.open()
     assert folder.choose(job, retry=True) == (2, None)
+
+
+# -- every attempt that ends has its record ----------------------------------------------------------------------------
+
+
+def whole(folder: Folder, **fields: Any) -> NodeResult:
+    """A result as the driver of the first attempt leaves it, with a trials table."""
+    from datetime import UTC, datetime
+
+    now = datetime.now(UTC)
+    attempt = folder.node.child("attempt_1")
+    result = NodeResult(
+        submission_id=folder.job.submission_id, attempt=1, spec_sha256=folder.job.spec_sha256, state="SUCCEEDED",
+        best=Best(trial_id="t", config={"x": 1}, metrics={"score": 1}),
+        trials=dict(attempt.put({"t": 1}, "trials", kind="json")), started=now, ended=now,
+        versions=Versions(python="3.11.7", package="0"),
+    )  # fmt: skip
+    return result.model_copy(update=fields)
+
+
+def left(folder: Folder, data: bytes) -> None:
+    folder.node.write_bytes(f"{folder.spec.attempt_prefix}/result.json", data)
+
+
+def unproven(folder: Folder, case: str) -> None:
+    """Leave a result that proves nothing."""
+    if case == "missing":
+        return
+    if case == "of another spec":
+        left(folder, seal(whole(folder, spec_sha256="1" * 64)))
+    elif case == "of another job":
+        left(folder, seal(whole(folder, submission_id="other")))
+    elif case == "without its trials table":
+        result = whole(folder)
+        left(folder, seal(result))
+        assert result.trials is not None
+        folder.node.delete(result.trials["uri"])
+    elif case == "says that it failed":
+        left(folder, seal(whole(folder, state="FAILED", failure=NodeFailure(type="E", message="m"))))
+    else:
+        data = seal(whole(folder))
+        left(folder, {"cut": data[: len(data) // 2], "altered": data.replace(b'"score":1', b'"score":2')}[case])
+
+
+_UNPROVEN = (
+    "cut", "altered", "missing", "of another spec", "of another job", "without its trials table", "says that it failed",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("case", _UNPROVEN)
+def test_a_green_job_whose_result_proves_nothing_has_its_record(folder: Folder, case: str) -> None:
+    folder.begun()
+    unproven(folder, case)
+    run = JobRun(folder.job, work="search", poll_interval_s=1, grace_s=1, log=log)
+    with pytest.raises(RayNodeError) as caught:
+        run.conclude(JobStatus(JobState.SUCCEEDED))
+    record = read_record(f"{folder.job.attempt_prefix}/run.json", folder.node)
+    assert record.outcome == "failed"
+    assert record.failure is not None
+    assert record.failure.message == ("m" if case == "says that it failed" else str(caught.value))
+    assert not folder.node.exists(f"{folder.job.attempt_prefix}/{TAKEN_FILE}")
+
+
+@pytest.mark.parametrize("case", [*_UNPROVEN, "without a best trial"])
+def test_what_fan_in_cannot_prove_has_its_record(folder: Folder, case: str) -> None:
+    if case == "without a best trial":
+        left(folder, seal(whole(folder, best=None)))
+    else:
+        unproven(folder, case)
+    operator = RayFanInOperator(task_id="fan_in", job=folder.job.model_dump(mode="json"))
+    with pytest.raises(RayNodeError):
+        operator.execute({})
+    assert read_record(f"{folder.job.attempt_prefix}/run.json", folder.node).outcome == "failed"
+    left(folder, seal(whole(folder)))
+    operator.execute({})
+    assert read_record(f"{folder.job.attempt_prefix}/run.json", folder.node).outcome == "succeeded"
+
+
+@pytest.mark.parametrize(("state", "outcome"), [("SUCCEEDED", "succeeded"), ("FAILED", "failed"), (None, "failed")])
+def test_who_comes_after_records_what_nobody_has(folder: Folder, state: str | None, outcome: str) -> None:
+    """Its task was killed, or its fan-in never ran."""
+    folder.begun()
+    if state is not None:
+        failure = NodeFailure(type="E", message="m") if state == "FAILED" else None
+        left(folder, seal(whole(folder, state=state, failure=failure)))
+    job = folder.open()
+    record_earlier(job, folder.node, folder.hook)
+    assert job.attempt == 2
+    record = read_record(f"{folder.job.attempt_prefix}/run.json", folder.node)
+    assert (record.attempt, record.outcome) == (1, outcome)
+    before = folder.node.read_bytes(f"{folder.job.attempt_prefix}/run.json")
+    record_earlier(job, folder.node, folder.hook)
+    assert folder.node.read_bytes(f"{folder.job.attempt_prefix}/run.json") == before, "written once"
 
 
 # -- what a function's digest sees -------------------------------------------------------------------------------------
