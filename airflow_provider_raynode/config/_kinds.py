@@ -1,5 +1,6 @@
 """Picking the class of a scheduler or a search algorithm by what stands behind `type:`."""
 
+import importlib
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Union, get_args
 
@@ -18,7 +19,10 @@ class Kind(Section):
     """What else `type` may say: Ray's own short names, other names of the class; case, `_` and `-` do not matter."""
 
     ray_class: ClassVar[str] = ""
-    """Module and name of Ray's class, as `module:Name`."""
+    """Module and name of Ray's class, or of another library's, as `module:Name`."""
+
+    libraries: ClassVar[Mapping[str, str]] = {}
+    """What must be importable beside Ray, with the requirement for pip."""
 
     type: str
 
@@ -53,11 +57,13 @@ class ByType:
 
     :param kinds: the classes.
     :param what: what a kind is, for the messages.
+    :param later: module and name of a tuple of further classes, as `module:NAME`, imported when a file needs them.
     """
 
-    def __init__(self, kinds: tuple[type[Kind], ...], what: str) -> None:
-        self._kinds = kinds
+    def __init__(self, kinds: tuple[type[Kind], ...], what: str, *, later: str | None = None) -> None:
+        self._first = kinds
         self._what = what
+        self._later = later
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
@@ -66,12 +72,19 @@ class ByType:
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        every = tuple(name for kind in self._kinds for name in kind.names())
-        union: Any = Union[(*self._kinds, Literal[every])]
+        kinds = self._kinds()
+        every = tuple(name for kind in kinds for name in kind.names())
+        union: Any = Union[(*kinds, Literal[every])]
         return handler(TypeAdapter(union).core_schema)
 
+    def _kinds(self) -> tuple[type[Kind], ...]:
+        if self._later is None:
+            return self._first
+        module, _, name = self._later.partition(":")
+        return (*self._first, *getattr(importlib.import_module(module), name))
+
     def _pick(self, value: Any) -> Kind:
-        if isinstance(value, self._kinds):
+        if isinstance(value, Kind) and isinstance(value, self._kinds()):
             return value
         if isinstance(value, str):
             value = {"type": value}
@@ -79,16 +92,22 @@ class ByType:
             raise _error(
                 self._what, ((), f"{shown(value)} is neither the name of a {self._what} nor a mapping with type")
             )
-        spellings = [kind.class_name() for kind in self._kinds]
         word = value.get("type")
         if word is None:
+            spellings = [kind.class_name() for kind in self._kinds()]
             raise _error(self._what, (("type",), f"is missing: which {self._what}; allowed: {', '.join(spellings)}"))
-        table = {folded(name): kind for kind in self._kinds for name in kind.names()}
-        kind = table.get(folded(word)) if isinstance(word, str) else None
+        kind = _named(word, self._first) or _named(word, self._kinds())
         if kind is None:
-            every = [name for kind in self._kinds for name in kind.names()]
+            spellings = [kind.class_name() for kind in self._kinds()]
+            every = [name for kind in self._kinds() for name in kind.names()]
             raise _error(self._what, (("type",), _unknown(word, every, spellings)))
         return kind.model_validate({**value, "type": kind.class_name()})
+
+
+def _named(word: Any, kinds: tuple[type[Kind], ...]) -> type[Kind] | None:
+    if not isinstance(word, str):
+        return None
+    return next((kind for kind in kinds if folded(word) in map(folded, kind.names())), None)
 
 
 def _dumped(value: Kind | None, info: SerializationInfo) -> dict[str, Any] | None:

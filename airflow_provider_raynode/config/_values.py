@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -70,6 +70,22 @@ def as_switch(value: Any) -> bool:
     raise ValueError(f"{shown(value)} is neither true nor false")
 
 
+def as_count_or_auto(value: Any) -> Any:
+    """Return a positive integer, or the word `auto`.
+
+    :raises ValueError: anything else.
+    """
+    if value == "auto":
+        return value
+    try:
+        count = as_integer(value)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"{shown(value)} is neither an integer from 1 on nor auto")
+    return count
+
+
 def _empty(value: Any) -> Any:
     return {} if value is None else value
 
@@ -79,6 +95,9 @@ Number = Annotated[float, BeforeValidator(as_number)]
 PositiveNumber = Annotated[float, Field(gt=0), BeforeValidator(as_number)]
 NonNegativeNumber = Annotated[float, Field(ge=0), BeforeValidator(as_number)]
 NumberAboveOne = Annotated[float, Field(gt=1), BeforeValidator(as_number)]
+IntegerAboveOne = Annotated[int, Field(ge=2), BeforeValidator(as_integer)]
+CountOrAuto = Annotated[int | Literal["auto"], BeforeValidator(as_count_or_auto)]
+Percentage = Annotated[float, Field(ge=0, le=100), BeforeValidator(as_number)]
 Fraction = Annotated[float, Field(ge=0, le=1), BeforeValidator(as_number)]
 AtMostHalf = Annotated[float, Field(ge=0, le=0.5), BeforeValidator(as_number)]
 Integer = Annotated[int, BeforeValidator(as_integer)]

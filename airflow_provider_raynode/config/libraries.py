@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from airflow_provider_raynode.config.schedulers import PB2, ResourceChangingScheduler
+from airflow_provider_raynode.config._kinds import Kind
+from airflow_provider_raynode.config.schedulers import ResourceChangingScheduler
 from airflow_provider_raynode.config.tune import RayTune
 
 
@@ -31,13 +32,18 @@ class MissingLibrary:
 
 def missing_libraries(tune: RayTune) -> list[MissingLibrary]:
     """Return the libraries of the search algorithm and the scheduler that are not installed in this Python."""
-    needed: list[tuple[str, str, str, str]] = []
-    if tune.search_algorithm is not None:
-        for module, requirement in tune.search_algorithm.libraries.items():
-            needed.append(("ray_tune.search_algorithm.type", tune.search_algorithm.type, module, requirement))
     scheduler = tune.scheduler
     if isinstance(scheduler, ResourceChangingScheduler):
         scheduler = scheduler.base_scheduler
-    if isinstance(scheduler, PB2):
-        needed.append(("ray_tune.scheduler.type", scheduler.type, "sklearn", "scikit-learn>=1.5"))
-    return [MissingLibrary(*each) for each in needed if find_spec(each[2]) is None]
+    parts: list[tuple[str, Kind | None]] = [
+        ("ray_tune.search_algorithm", tune.search_algorithm),
+        ("ray_tune.search_algorithm.sampler", getattr(tune.search_algorithm, "sampler", None)),
+        ("ray_tune.scheduler", scheduler),
+    ]
+    return [
+        MissingLibrary(f"{path}.type", part.type, module, requirement)
+        for path, part in parts
+        if part is not None
+        for module, requirement in part.libraries.items()
+        if find_spec(module) is None
+    ]

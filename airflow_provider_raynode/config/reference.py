@@ -23,7 +23,9 @@ from airflow_provider_raynode.config.cluster import (
 )
 from airflow_provider_raynode.config.domains import DOMAINS
 from airflow_provider_raynode.config.kuberay import KubeRay, RayPods, WorkerGroup
+from airflow_provider_raynode.config.pruners import PRUNERS
 from airflow_provider_raynode.config.ray_config import RayConfig
+from airflow_provider_raynode.config.samplers import SAMPLERS
 from airflow_provider_raynode.config.schedulers import SCHEDULERS, ResourceAllocation
 from airflow_provider_raynode.config.schema import json_schema
 from airflow_provider_raynode.config.searchers import SEARCHERS, Searcher
@@ -91,6 +93,20 @@ names; case, `_` and `-` do not matter. Arguments and defaults are Ray's, except
 that fit that.
 """
 
+_PRUNERS = """\
+## Pruners of Optuna
+
+Each stands in `ray_tune.scheduler` like a scheduler of Ray, and works beside any search algorithm. Arguments and
+defaults are Optuna's; its steps are `time_attr`.
+"""
+
+_SAMPLERS = """\
+## Samplers of Optuna
+
+`ray_tune.search_algorithm.sampler` of `OptunaSearch` is a name, or `{type: name, …}` with the arguments below, under
+Optuna's names and with its defaults. A sampler without a seed takes that of the search.
+"""
+
 _SEARCHERS = """\
 ## Search algorithms
 
@@ -120,7 +136,9 @@ def reference() -> str:
     parts = [_INTRODUCTION, *_sections(definitions), _SPACE, *_kinds(definitions, DOMAINS)]
     parts += [_SCHEDULERS, *_kinds(definitions, {kind.class_name(): kind for kind in SCHEDULERS})]
     parts += [_section(definitions, "`resources_allocation_function`", ResourceAllocation, level=4)]
-    parts += [_SEARCHERS, *_kinds(definitions, {kind.class_name(): kind for kind in SEARCHERS}), _RULES]
+    parts += [_PRUNERS, *_kinds(definitions, {kind.class_name(): kind for kind in PRUNERS})]
+    parts += [_SEARCHERS, *_kinds(definitions, {kind.class_name(): kind for kind in SEARCHERS})]
+    parts += [_SAMPLERS, *_kinds(definitions, {kind.class_name(): kind for kind in SAMPLERS}), _RULES]
     return "\n".join(parts)
 
 
@@ -160,8 +178,8 @@ def _section(definitions: dict[str, Any], title: str, cls: type[Section], *, lev
     if issubclass(cls, Searcher):
         domains = "all" if cls.domains is None else _codes(name for name in DOMAINS if name in (cls.domains or ()))
         lines += [f"Domains: {domains}.", ""]
-        if cls.libraries:
-            lines += [f"Needs {_codes(cls.libraries.values())}.", ""]
+    if issubclass(cls, Kind) and cls.libraries:
+        lines += [f"Needs {_codes(cls.libraries.values())}.", ""]
     properties = definitions["properties"] if cls is RayConfig else definitions["$defs"][cls.__name__]["properties"]
     rows = [
         _row(cls, name, properties[name]) for name in cls.model_fields if name != "type" or cls is ResourceAllocation

@@ -33,7 +33,7 @@ class Scheduler(Kind):
     """Decides during the search which trials go on, pause, stop or change."""
 
 
-class _Measured(Scheduler):
+class Measured(Scheduler):
     """A scheduler that compares trials by the search's metric."""
 
     time_attr: Text = Field(default="training_iteration", description="the reported value that counts a trial's time")
@@ -50,7 +50,7 @@ class FIFOScheduler(Scheduler):
     type: Literal["FIFOScheduler"]
 
 
-class ASHAScheduler(_Measured):
+class ASHAScheduler(Measured):
     """Asynchronous successive halving: stops the worst trials at each rung."""
 
     short_names: ClassVar[tuple[str, ...]] = ("AsyncHyperBandScheduler", "asha", "async_hyperband", "asynchyperband")
@@ -69,7 +69,7 @@ class ASHAScheduler(_Measured):
             yield ("grace_period",), f"{self.grace_period} is above max_t ({self.max_t})"
 
 
-class _HyperBand(_Measured):
+class _HyperBand(Measured):
     max_t: PositiveInteger = Field(default=81, description="a trial is stopped at this time, in units of time_attr")
     reduction_factor: NumberAboveOne = Field(default=3.0, description="one in so many trials goes on at each halving")
     stop_last_trials: Switch = Field(default=True, description="whether to stop trials that have reached max_t")
@@ -93,7 +93,7 @@ class HyperBandForBOHB(_HyperBand):
     type: Literal["HyperBandForBOHB"]
 
 
-class MedianStoppingRule(_Measured):
+class MedianStoppingRule(Measured):
     """Stops a trial whose best result is below the median of the other trials' running averages."""
 
     short_names: ClassVar[tuple[str, ...]] = ("median_stopping_rule", "medianstopping", "median")
@@ -108,7 +108,7 @@ class MedianStoppingRule(_Measured):
     hard_stop: Switch = Field(default=True, description="whether to stop a trial, or only to pause it")
 
 
-class PopulationBasedTraining(_Measured):
+class PopulationBasedTraining(Measured):
     """PBT: the worst trials continue from copies of the best with changed hyperparameters; needs checkpoints."""
 
     short_names: ClassVar[tuple[str, ...]] = ("pbt",)
@@ -145,11 +145,12 @@ class PopulationBasedTrainingReplay(Scheduler):
     policy_file: Text = Field(description="path of the pbt_policy_….txt file, on the machine where the driver runs")
 
 
-class PB2(_Measured):
+class PB2(Measured):
     """PBT that chooses the changes with a Gaussian process; needs scikit-learn and checkpoints."""
 
     short_names: ClassVar[tuple[str, ...]] = ("pb2",)
     ray_class: ClassVar[str] = "ray.tune.schedulers.pb2:PB2"
+    libraries: ClassVar[Mapping[str, str]] = {"sklearn": "scikit-learn>=1.5"}
     not_in_yaml: ClassVar[Mapping[str, str]] = {"custom_explore_fn": _CALLABLE}
 
     type: Literal["PB2"]
@@ -228,4 +229,6 @@ class ResourceChangingScheduler(Scheduler):
 SCHEDULERS: tuple[type[Scheduler], ...] = (*_PLAIN, ResourceChangingScheduler)
 """Every scheduler of Ray 2.60."""
 
-AnyScheduler = Annotated[Scheduler, ByType(SCHEDULERS, "scheduler")]
+AnyScheduler = Annotated[
+    Scheduler, ByType(SCHEDULERS, "scheduler", later="airflow_provider_raynode.config.pruners:PRUNERS")
+]

@@ -28,9 +28,6 @@ class Searcher(Kind):
     domains: ClassVar[frozenset[str] | None] = None
     """The domains that it keeps to; None: all. What Ray only warns of, dropping `q` or `log`, is left out."""
 
-    libraries: ClassVar[Mapping[str, str]] = {}
-    """What must be importable, with the requirement for pip."""
-
     seed_argument: ClassVar[str | None] = None
     """The constructor's argument that takes ray_tune.seed."""
 
@@ -65,7 +62,7 @@ class BasicVariantGenerator(Searcher):
 
 
 class OptunaSearch(_Measured):
-    """Optuna's TPE sampler."""
+    """Optuna, by its TPE sampler or another."""
 
     short_names: ClassVar[tuple[str, ...]] = ("optuna",)
     ray_class: ClassVar[str] = "ray.tune.search.optuna:OptunaSearch"
@@ -74,20 +71,26 @@ class OptunaSearch(_Measured):
     seed_argument: ClassVar[str | None] = "seed"
     not_in_yaml: ClassVar[Mapping[str, str]] = {
         "space": _SPACE,
-        "sampler": "it is an object of Optuna; the TPE sampler is used",
         "storage": "it is an object of Optuna; the search keeps its own state",
     }
 
     type: Literal["OptunaSearch"]
     study_name: Text | None = Field(default=None, description="name of the study")
+    sampler: (
+        Annotated[Kind, ByType((), "sampler of Optuna", later="airflow_provider_raynode.config.samplers:SAMPLERS")]
+        | None
+    ) = Field(default=None, description="one of Optuna's samplers, see below; left out: TPESampler")
     seed: Seed | None = _SEED
     evaluated_rewards: list[Number] | None = Field(
         default=None, description="known results of points_to_evaluate, which are then not run"
     )
 
     def problems(self) -> Iterator[Problem]:
-        """Yield rewards that do not belong to points."""
+        """Yield rewards that do not belong to points, and a second seed."""
         yield from _rewards(self.evaluated_rewards, self.points_to_evaluate)
+        own = getattr(self.sampler, "seed", None)
+        if own is not None and self.seed is not None and own != self.seed:
+            yield ("sampler", "seed"), f"{own} contradicts seed ({self.seed}): say it once"
 
 
 class HyperOptSearch(_Measured):

@@ -39,6 +39,8 @@ def build_scheduler(config: RayConfig) -> TrialScheduler | None:
 
 
 def _build(scheduler: Scheduler) -> TrialScheduler:
+    if scheduler.ray_class.startswith("optuna."):
+        return _pruning(scheduler)
     arguments = scheduler.arguments()
     if "time_attr" in arguments:
         arguments["time_attr"] = key_of(arguments["time_attr"])
@@ -50,6 +52,13 @@ def _build(scheduler: Scheduler) -> TrialScheduler:
         arguments["resources_allocation_function"] = _allocation(scheduler.resources_allocation_function)
     built: TrialScheduler = ray_class(scheduler)(**arguments)
     return built
+
+
+def _pruning(scheduler: Any) -> TrialScheduler:
+    from airflow_provider_raynode.runtime.pruner import PrunerScheduler
+    from airflow_provider_raynode.runtime.sampler import build_pruner
+
+    return PrunerScheduler(build_pruner(scheduler), scheduler.time_attr)
 
 
 def _mutations(mutations: dict[str, Any]) -> dict[str, Any]:

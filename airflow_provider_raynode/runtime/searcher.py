@@ -12,6 +12,7 @@ from airflow_provider_raynode.config.searchers import (
     BasicVariantGenerator,
     HyperOptSearch,
     NevergradSearch,
+    OptunaSearch,
 )
 from airflow_provider_raynode.config.searchers import Searcher as SearcherConfig
 from airflow_provider_raynode.config.tune import RayTune
@@ -44,6 +45,10 @@ def build_searcher(config: RayConfig) -> Searcher | SearchAlgorithm | None:
         arguments.setdefault(searcher.seed_argument, tune.seed)
     if isinstance(searcher, BasicVariantGenerator):
         arguments["max_concurrent"] = _concurrency(tune, searcher)
+    if isinstance(searcher, OptunaSearch) and searcher.sampler is not None:
+        from airflow_provider_raynode.runtime.sampler import build_sampler
+
+        arguments["sampler"] = build_sampler(searcher.sampler, arguments.pop("seed", None))
     if isinstance(searcher, NevergradSearch):
         arguments["optimizer"] = _nevergrad_optimizer(searcher.optimizer)
     built: Searcher | SearchAlgorithm = ray_class(searcher)(**arguments)

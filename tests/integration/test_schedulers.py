@@ -165,3 +165,50 @@ def test_resource_changing_runs_over_its_base(embedded_ray: None, tmp_path: Path
     grid = search(scheduler, tmp_path, samples=2)
     assert len(grid) == 2
     assert max(steps(grid)) == STEPS
+
+
+def steps_by_rate(grid: Any) -> list[int]:
+    """The steps of each trial, the worst rate first."""
+    rows = sorted((result.config["lr"], result.metrics["training_iteration"]) for result in grid)
+    return [steps for _, steps in rows]
+
+
+@pytest.mark.parametrize(
+    ("pruner", "arguments"),
+    [
+        ("MedianPruner", {"n_startup_trials": 2, "n_warmup_steps": 2}),
+        ("percentile_pruner", {"percentile": 50.0, "n_startup_trials": 2}),
+        ("SuccessiveHalvingPruner", {"min_resource": 2, "reduction_factor": 2}),
+        ("HyperbandPruner", {"min_resource": 2, "max_resource": STEPS, "reduction_factor": 2}),
+        ("ThresholdPruner", {"lower": 0.5, "n_warmup_steps": 3}),
+        ("PatientPruner", {"patience": 2, "wrapped_pruner": {"type": "MedianPruner", "n_startup_trials": 2}}),
+        ("PatientPruner", {"patience": 2, "min_delta": 0.0}),
+    ],
+)
+def test_a_pruner_of_optuna_stops_the_worst_and_lets_the_best_go_on(
+    embedded_ray: None, tmp_path: Path, pruner: str, arguments: dict[str, Any]
+) -> None:
+    pytest.importorskip("optuna")
+    space = {"lr": {"type": "grid_search", "values": [0.8, 0.7, 0.6, 0.01, 0.02]}}
+    scheduler = {"type": pruner, **arguments}
+    grid = search(scheduler, tmp_path, samples=1, search_space=space, max_concurrent_trials=1)
+    assert not grid.errors
+    steps = steps_by_rate(grid)
+    assert steps[-1] == STEPS, "the best trial was stopped"
+    if pruner == "PatientPruner":
+        # Every rate makes the score grow at each step: none of them loses the patience.
+        assert steps == [STEPS] * 5
+    else:
+        assert min(steps) < STEPS, "none was stopped"
+        assert steps[0] <= steps[-1]
+
+
+def test_a_pruner_works_beside_any_search_algorithm(embedded_ray: None, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    scheduler = {"type": "ThresholdPruner", "lower": 0.5, "time_attr": "step", "n_warmup_steps": 3}
+    grid = search(scheduler, tmp_path, samples=6, search_algorithm={"type": "optuna", "sampler": "RandomSampler"})
+    assert not grid.errors
+    for result in grid:
+        # The score of step n is n times the rate; the first decision is at step 3.
+        kept = all(step * result.config["lr"] >= 0.5 for step in range(3, STEPS + 1))
+        assert (result.metrics["step"] == STEPS) == kept
