@@ -9,7 +9,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 
-class PrunerScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class has no types
+class PrunerScheduler(FIFOScheduler):
     """Runs the trials in order, and stops one where the pruner says so.
 
     The pruner sees a study of Optuna that mirrors the search: a trial of Optuna per trial of Tune, with each reported
@@ -24,7 +24,7 @@ class PrunerScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class has n
     _supports_buffered_results = False
 
     def __init__(self, pruner: Any, time_attr: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._pruner = pruner
         self._time_attr = time_attr
         self._mode: str | None = None
@@ -58,7 +58,7 @@ class PrunerScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class has n
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """Close the mirrored trial with the last value."""
-        self._tell(trial, _number((result or {}).get(self._metric)))
+        self._tell(trial, _number((result or {}).get(self._metric or "")))
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """Close the mirrored trial as failed."""
@@ -74,7 +74,7 @@ class PrunerScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class has n
 
     def _report(self, mirrored: Any, result: dict[str, Any]) -> float | None:
         """Report one step; None where the report has no metric or no step."""
-        value, step = _number(result.get(self._metric)), _number(result.get(self._time_attr))
+        value, step = _number(result.get(self._metric or "")), _number(result.get(self._time_attr))
         if value is None or step is None or not math.isfinite(step):
             return None
         mirrored.report(value, int(step))
@@ -96,9 +96,10 @@ class PrunerScheduler(FIFOScheduler):  # type: ignore[misc]  # Ray's class has n
         if self._study is None:
             import optuna
 
-            direction = "minimize" if self._mode == "min" else "maximize"
             self._study = optuna.create_study(
-                direction=direction, pruner=self._pruner, sampler=optuna.samplers.RandomSampler()
+                direction="minimize" if self._mode == "min" else "maximize",
+                pruner=self._pruner,
+                sampler=optuna.samplers.RandomSampler(),
             )
         return self._study
 

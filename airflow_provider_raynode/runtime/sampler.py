@@ -5,17 +5,16 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_raynode.config.pruners import Pruner
-from airflow_provider_raynode.config.samplers import Sampler
 from airflow_provider_raynode.runtime._ray_class import ray_class
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.config._kinds import Kind
 
 
-def build_sampler(sampler: Sampler, seed: int | None) -> Any:
+def build_sampler(sampler: Kind, seed: int | None) -> Any:
     """Return a sampler of Optuna.
 
+    :param sampler: one of the kinds of `config/samplers.py`.
     :param seed: the seed of the search, where the sampler has none of its own.
     """
     arguments = sampler.arguments()
@@ -24,7 +23,7 @@ def build_sampler(sampler: Sampler, seed: int | None) -> Any:
     return _made(sampler, arguments)
 
 
-def build_pruner(pruner: Pruner) -> Any:
+def build_pruner(pruner: Kind) -> Any:
     """Return a pruner of Optuna, with the one that it wraps."""
     arguments = {name: value for name, value in pruner.arguments().items() if name != "time_attr"}
     wrapped = arguments.get("wrapped_pruner")
