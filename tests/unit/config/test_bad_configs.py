@@ -167,7 +167,7 @@ BAD: list[tuple[dict[Any, Any], str, bool]] = [
     ),
     # search algorithms and what goes with them
     (searcher("optna"), "ray_tune.search_algorithm.type: 'optna' is not allowed, did you mean 'optuna'? allowed: BasicVariantGenerator,", True),
-    (searcher({"type": "optuna", "sampler": "TPE"}), "ray_tune.search_algorithm.sampler: cannot be said here: it is an object of Optuna", True),
+    (searcher({"type": "optuna", "storage": "x"}), "ray_tune.search_algorithm.storage: cannot be said here: it is an object of Optuna", True),
     (searcher({"type": "optuna", "space": {}}), "ray_tune.search_algorithm.space: cannot be said here: the space is ray_tune.search_space", True),
     (searcher({"type": "optuna", "evaluated_rewards": [1]}), "ray_tune.search_algorithm.evaluated_rewards: has 1 entries, points_to_evaluate has 0", False),
     (searcher("nevergrad"), "ray_tune.search_algorithm.optimizer: is missing: it is required", False),
