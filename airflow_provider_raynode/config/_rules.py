@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_raynode.config._section import Loc, Problem, did_you_mean, path_of
-from airflow_provider_raynode.config.domains import Choice, Domain
+from airflow_provider_raynode.config._section import Loc, Problem
+from airflow_provider_raynode.config.domains import Domain, is_domain
 from airflow_provider_raynode.config.schedulers import (
     PB2,
     HyperBandForBOHB,
@@ -17,6 +17,7 @@ from airflow_provider_raynode.config.schedulers import (
 )
 from airflow_provider_raynode.config.search_space import domains_of
 from airflow_provider_raynode.config.searchers import BasicVariantGenerator, Searcher, TuneBOHB, ZOOptSearch
+from airflow_provider_raynode.config.space_tree import SpaceTree, problems_of_point
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.config.tune import RayTune
@@ -33,6 +34,7 @@ def combination_problems(tune: RayTune) -> Iterator[Problem]:
     if not tune.search_space and not isinstance(scheduler, _POPULATION):
         yield ("search_space",), "is missing or empty: name at least one hyperparameter"
     yield from _scheduler_problems(tune, scheduler)
+    yield from _mutation_problems(tune.search_space, scheduler)
     if isinstance(scheduler, _POPULATION) and searcher is not None and learns:
         yield (
             ("search_algorithm", "type"),
@@ -43,7 +45,7 @@ def combination_problems(tune: RayTune) -> Iterator[Problem]:
     if searcher is not None:
         if learns:
             yield from _searcher_problems(searcher, tune.search_space, domains)
-        yield from _point_problems(searcher, domains, complete=learns)
+        yield from _point_problems(tune, searcher, complete=learns)
     if isinstance(searcher, ZOOptSearch) and tune.num_samples > searcher.budget:
         yield (
             ("search_algorithm", "budget"),
@@ -95,8 +97,6 @@ def _searcher_problems(
         yield ("search_space",), f"nothing in it varies: {searcher.type} needs at least one domain"
     for loc, domain in domains:
         where = ("search_space", *loc)
-        if any("/" in str(part) for part in loc):
-            yield where, f"{searcher.type} does not allow a slash in a name"
         if domain.type == "grid_search":
             yield where, f"{searcher.type} has no grid: use choice, or leave search_algorithm out to run the whole grid"
         elif searcher.domains is not None and domain.type not in searcher.domains:
@@ -104,39 +104,35 @@ def _searcher_problems(
             yield where, f"{searcher.type} does not keep to {domain.type}; its domains are: {allowed}"
 
 
-def _point_problems(searcher: Searcher, domains: list[tuple[Loc, Domain]], *, complete: bool) -> Iterator[Problem]:
-    """Yield points that do not lie in the space; `complete`: each must name every hyperparameter that varies."""
-    known = {path_of(loc): domain for loc, domain in domains}
-    for index, point in enumerate(searcher.points_to_evaluate or ()):
-        where: Loc = ("search_algorithm", "points_to_evaluate", index)
-        given = dict(_leaves(point, set(known)))
-        for name, value in given.items():
-            if name not in known:
-                yield (*where, name), f"is not in the search space{did_you_mean(name, known)} in it: {', '.join(known)}"
-            elif (problem := _outside(known[name], value)) is not None:
-                yield (*where, name), problem
-        missing = [name for name in known if name not in given]
-        if complete and missing:
-            yield where, f"{', '.join(missing)} is missing: a point names every hyperparameter that varies"
+def _point_problems(tune: RayTune, searcher: Searcher, *, complete: bool) -> Iterator[Problem]:
+    """Yield points that do not lie in the space, or would not be run.
+
+    :param complete: whether each must name every hyperparameter that varies.
+    """
+    points = searcher.points_to_evaluate or []
+    where: Loc = ("search_algorithm", "points_to_evaluate")
+    if 0 <= tune.num_samples < len(points) and getattr(searcher, "evaluated_rewards", None) is None:
+        yield where, f"has {len(points)} entries, more than ray_tune.num_samples ({tune.num_samples}): raise that"
+    if points:
+        tree = SpaceTree(tune.sampled_space)
+        for index, point in enumerate(points):
+            yield from problems_of_point(tree, point, (*where, index), complete=complete)
 
 
-def _leaves(point: Mapping[str, Any], known: set[str], front: Loc = ()) -> Iterator[tuple[str, Any]]:
-    for name, value in point.items():
-        loc = (*front, *name.split("/"))
-        if isinstance(value, dict) and path_of(loc) not in known:
-            yield from _leaves(value, known, loc)
-        else:
-            yield path_of(loc), value
+def _mutation_problems(space: Mapping[str, Any], scheduler: Scheduler | None) -> Iterator[Problem]:
+    """Yield mutations of what is no value of its own in the search space."""
+    for name in ("hyperparam_mutations", "hyperparam_bounds"):
+        yield from _mismatches(space, getattr(scheduler, name, None) or {}, ("scheduler", name))
 
 
-def _outside(domain: Domain, value: Any) -> str | None:
-    if isinstance(domain, Choice):
-        return None if value in domain.choices else f"{value!r} is none of the choices"
-    low, high = getattr(domain, "low", None), getattr(domain, "high", None)
-    if low is None or high is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"{value!r} is not a number"
-    if not low <= value <= high:
-        return f"{value!r} is not between low ({low:g}) and high ({high:g})"
-    return None
+def _mismatches(space: Mapping[str, Any], mutations: Mapping[str, Any], loc: Loc) -> Iterator[Problem]:
+    for name, mutation in mutations.items():
+        if name not in space:
+            continue
+        nested = isinstance(mutation, dict) and not is_domain(mutation)
+        below = space[name]
+        if nested != (isinstance(below, dict) and not is_domain(below)):
+            kind = "a nested part" if nested else "one value"
+            yield (*loc, name), f"is {kind} here and not in search_space: a mutation is written as the space is"
+        elif nested:
+            yield from _mismatches(below, mutation, (*loc, name))

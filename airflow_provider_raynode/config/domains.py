@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
@@ -10,12 +9,18 @@ from pydantic import Field
 
 from airflow_provider_raynode.config._section import Problem, Section, folded
 from airflow_provider_raynode.config._values import Int64, Number, PositiveInteger, PositiveNumber
+from airflow_provider_raynode.config.meaning import Meaning, Multiples, Options, Span, digits, multiples, normal
 
 _LOW = Field(description="lower bound, inclusive")
 _HIGH = Field(description="upper bound, inclusive")
 _INT_HIGH = Field(description="upper bound, exclusive as in Ray")
-_Q_HIGH = Field(description="upper bound, inclusive (exclusive where q is 1, as in Ray)")
-_Q = Field(description="the values are multiples of it")
+_Q_LOW = Field(description="lower bound, inclusive; where it is no multiple of q, the next multiple above it counts")
+_Q_HIGH = Field(description="upper bound, inclusive; where it is no multiple of q, the next multiple below it counts")
+_Q_INT_HIGH = Field(
+    description="upper bound, inclusive (exclusive where q is 1, as in Ray); where it is no multiple of q, the next "
+    "multiple below it counts"
+)
+_Q = Field(description="the values are its multiples between the bounds")
 _BASE = Field(default=None, description="accepted, without effect: Ray has dropped it, sampling is uniform in the log")
 
 
@@ -24,29 +29,34 @@ class Domain(Section):
 
     type: str
 
+    def meaning(self) -> Meaning:
+        """Return the legal values and their distribution.
+
+        :raises ValueError: there are none.
+        """
+        raise NotImplementedError
+
     def problems(self) -> Iterator[Problem]:
         """Yield what is wrong between the bounds."""
         low, high, q = (getattr(self, name, None) for name in ("low", "high", "q"))
+        wrong = False
         if low is not None and high is not None:
+            excluded = "int" in self.type and q in (None, 1)
             if "log" in self.type and low <= 0:
-                yield ("low",), f"{low:g} is not above 0, which a logarithmic domain needs"
-            if low >= high:
-                yield ("low",), f"{low:g} is not below high ({high:g})"
-            elif q is not None:
-                yield from _quantum(low, high, q, whole=isinstance(low, int))
+                wrong = True
+                yield ("low",), f"{digits(low)} is not above 0, which a logarithmic domain needs"
+            if low > high or (excluded and low == high):
+                wrong = True
+                hint = ", which is exclusive" if low == high else ""
+                yield ("low",), f"{digits(low)} is not below high ({digits(high)}){hint}"
+        if q is not None and not wrong:
+            try:
+                self.meaning()
+            except ValueError as error:
+                yield ("q",), str(error)
         base = getattr(self, "base", None)
         if base is not None and (base <= 0 or base == 1):
             yield ("base",), f"{base:g} is no base of a logarithm: above 0 and not 1"
-
-
-def _quantum(low: float, high: float, q: float, *, whole: bool) -> Iterator[Problem]:
-    if q > high - low:
-        yield ("q",), f"{q:g} is larger than the range from low to high ({high - low:g})"
-    elif not whole:
-        for name, bound in (("low", low), ("high", high)):
-            # Ray refuses such a bound when it builds the domain.
-            if not math.isclose(bound / q, round(bound / q)):
-                yield (name,), f"{bound:g} is not a multiple of q ({q:g})"
 
 
 class Uniform(Domain):
@@ -56,14 +66,22 @@ class Uniform(Domain):
     low: Number = _LOW
     high: Number = _HIGH
 
+    def meaning(self) -> Meaning:
+        """See `Domain`."""
+        return Span(self.low, self.high)
+
 
 class QUniform(Domain):
-    """A float, uniform, rounded to a multiple of `q`."""
+    """A float that is a multiple of `q`, each as likely."""
 
     type: Literal["quniform"]
-    low: Number = _LOW
-    high: Number = _HIGH
+    low: Number = _Q_LOW
+    high: Number = _Q_HIGH
     q: PositiveNumber = _Q
+
+    def meaning(self) -> Meaning:
+        """See `Domain`."""
+        return multiples(self.low, self.high, self.q)
 
 
 class LogUniform(Domain):
@@ -74,15 +92,23 @@ class LogUniform(Domain):
     high: Number = _HIGH
     base: Number | None = _BASE
 
+    def meaning(self) -> Meaning:
+        """See `Domain`."""
+        return Span(self.low, self.high, log=True)
+
 
 class QLogUniform(Domain):
-    """A float, uniform in its logarithm, rounded to a multiple of `q`."""
+    """A float that is a multiple of `q`, uniform in the logarithm."""
 
     type: Literal["qloguniform"]
-    low: Number = _LOW
-    high: Number = _HIGH
+    low: Number = _Q_LOW
+    high: Number = _Q_HIGH
     q: PositiveNumber = _Q
     base: Number | None = _BASE
+
+    def meaning(self) -> Meaning:
+        """See `Domain`."""
+        return multiples(self.low, self.high, self.q, log=True)
 
 
 class RandN(Domain):
@@ -91,6 +117,10 @@ class RandN(Domain):
     type: Literal["randn"]
     mean: Number = Field(default=0.0, description="mean")
     sd: PositiveNumber = Field(default=1.0, description="standard deviation")
+
+    def meaning(self) -> Meaning:
+        """See `Domain`."""
+        return normal(self.mean, self.sd)
 
 
 class QRandN(Domain):
@@ -101,6 +131,10 @@ class QRandN(Domain):
     sd: PositiveNumber = Field(default=1.0, description="standard deviation")
     q: PositiveNumber = _Q
 
+    def meaning(self) -> Meaning:
+        """See `Domain`."""
+        return normal(self.mean, self.sd, self.q)
+
 
 class RandInt(Domain):
     """An integer, uniform; `high` is exclusive."""
@@ -109,14 +143,22 @@ class RandInt(Domain):
     low: Int64 = _LOW
     high: Int64 = _INT_HIGH
 
+    def meaning(self) -> Meaning:
+        """See `Domain`."""
+        return Multiples(self.low, self.high - 1)
+
 
 class QRandInt(Domain):
-    """An integer, uniform over the multiples of `q`."""
+    """An integer that is a multiple of `q`, each as likely."""
 
     type: Literal["qrandint"]
-    low: Int64 = _LOW
-    high: Int64 = _Q_HIGH
-    q: PositiveInteger = Field(default=1, description="the values are multiples of it")
+    low: Int64 = _Q_LOW
+    high: Int64 = _Q_INT_HIGH
+    q: PositiveInteger = Field(default=1, description="the values are its multiples between the bounds")
+
+    def meaning(self) -> Meaning:
+        """See `Domain`."""
+        return multiples(self.low, self.high - (self.q == 1), self.q)
 
 
 class LogRandInt(Domain):
@@ -127,24 +169,40 @@ class LogRandInt(Domain):
     high: Int64 = _INT_HIGH
     base: Number | None = _BASE
 
+    def meaning(self) -> Meaning:
+        """See `Domain`."""
+        return Multiples(self.low, self.high - 1, log=True)
+
 
 class QLogRandInt(Domain):
-    """An integer, uniform in its logarithm over the multiples of `q`."""
+    """An integer that is a multiple of `q`, uniform in the logarithm."""
 
     type: Literal["qlograndint"]
-    low: Int64 = _LOW
-    high: Int64 = _Q_HIGH
+    low: Int64 = _Q_LOW
+    high: Int64 = _Q_INT_HIGH
     q: PositiveInteger = _Q
     base: Number | None = _BASE
 
+    def meaning(self) -> Meaning:
+        """See `Domain`."""
+        return multiples(self.low, self.high - (self.q == 1), self.q, log=True)
+
 
 class Choice(Domain):
-    """One of a list of values, each as likely."""
+    """One of a list of values, each as likely.
+
+    A value may hold domains of its own: in `{name: sgd, momentum: {type: uniform, low: 0, high: 1}}` the momentum is
+    sampled only in the trials that choose it.
+    """
 
     renamed: ClassVar[Mapping[str, str]] = {"categories": "choices"}
 
     type: Literal["choice"]
-    choices: list[Any] = Field(min_length=1, description="the values: text, numbers, booleans, null, lists or mappings")
+    choices: list[Any] = Field(
+        min_length=1,
+        description="the values: text, numbers, booleans, null, lists, mappings (with domains in them, which count "
+        "only where the mapping is chosen) or domains",
+    )
 
 
 class GridSearch(Domain):
@@ -152,6 +210,10 @@ class GridSearch(Domain):
 
     type: Literal["grid_search"]
     values: list[Any] = Field(min_length=1, description="the values: text, numbers, booleans, null, lists or mappings")
+
+    def meaning(self) -> Meaning:
+        """See `Domain`."""
+        return Options(tuple(self.values))
 
 
 class Constant(Domain):

@@ -20,12 +20,14 @@ from airflow_provider_raynode.config._section import (
 )
 from airflow_provider_raynode.config._values import shown
 from airflow_provider_raynode.config._yaml import plain
-from airflow_provider_raynode.config.domains import DOMAINS, AnyDomain, Domain, domain_name
+from airflow_provider_raynode.config.domains import DOMAINS, AnyDomain, Domain, domain_name, is_domain
 
 _ARGUMENTS = {name for cls in DOMAINS.values() for name in cls.model_fields} - {"type", "value"} | {"categories"}
 # Words of other libraries for a domain of Ray.
 _FOREIGN = {"float": "uniform", "int": "randint", "integer": "randint", "categorical": "choice", "normal": "randn"}
 _FOREIGN |= {"grid": "grid_search", "log": "loguniform", "double": "uniform"}
+# What Ray itself reads in any mapping: `{grid_search: […]}`, and `{eval: …}` as code.
+_RAYS_OWN = ({"grid_search"}, {"eval"})
 _IN_CODE = ("sample_from", "function", "lambda")
 SPACE_NODE = "SearchSpaceNode"
 """Name of the recursive definition in the JSON schema, see `schema.py`."""
@@ -49,27 +51,35 @@ class SpaceReader:
         if not isinstance(space, dict):
             self.found.append(((), f"{shown(value)} is not a mapping (name: domain or constant)"))
             return {}
+        if set(space) in _RAYS_OWN:
+            self.found.append(((*space,), "cannot be the only name of the space: Ray would take it for a grid or code"))
         space = {name: self._node(each, (name,)) for name, each in space.items()}
         # What is no plain data is not told again as what it makes of its domain.
         first = dict(reversed(self.found))
         self.found = [(loc, first[loc]) for loc in dict.fromkeys(loc for loc, _ in self.found)]
         return space
 
-    def _node(self, value: Any, loc: Loc) -> Any:
+    def _node(self, value: Any, loc: Loc, *, option: bool = False) -> Any:
+        """Return a part of the space normalised.
+
+        :param option: whether it stands in a choice, where a list and a mapping with bounds are values like others.
+        """
         if isinstance(value, dict):
-            if self._is_domain(value, loc):
+            if self._is_domain(value, loc, option=option):
+                if option and domain_name(value["type"]) == "grid_search":
+                    self.found.append((loc, "a grid cannot stand inside choices: use choice there as well"))
                 return self._domain(value, loc)
-            return {name: self._node(each, (*loc, name)) for name, each in value.items()}
+            return {name: self._node(each, (*loc, name), option=option) for name, each in value.items()}
         if isinstance(value, list):
             self._literal(value, loc, "a list: give it a key of its own, or use choice")
-        if self._lists_are_choices:
+        if self._lists_are_choices and not option:
             if not isinstance(value, list):
                 self.found.append((loc, f"{shown(value)} is neither a list of values nor a domain nor a mapping"))
             elif not value:
                 self.found.append((loc, "is an empty list: at least one value is needed"))
         return value
 
-    def _is_domain(self, value: dict[str, Any], loc: Loc) -> bool:
+    def _is_domain(self, value: dict[str, Any], loc: Loc, *, option: bool = False) -> bool:
         """Whether a mapping is a domain, and not a nested part of the space; what only looks like one is an error."""
         word = value.get("type")
         if isinstance(word, str):
@@ -78,6 +88,8 @@ class SpaceReader:
             self.found.append((loc, "write a grid as {type: grid_search, values: […]}"))
         elif set(value) == {"eval"}:
             self.found.append((loc, "code cannot be said here: Ray would evaluate the text as Python"))
+        elif option:
+            pass  # a mapping of bounds is a value as good as others
         elif {"low", "high"} <= set(value) <= _ARGUMENTS and not any(isinstance(each, dict) for each in value.values()):
             self.found.append(
                 (loc, f"type is missing, e.g. type: uniform (or, for a mapping of constants, {_LITERAL})")
@@ -108,9 +120,17 @@ class SpaceReader:
             self.found.append((loc, "a grid cannot be a mutation: write the values as a list"))
         if name == "constant" and self._lists_are_choices:
             self.found.append((loc, "a constant cannot be a mutation: leave the key out"))
-        for key in ("choices", "values"):
-            self._literal(getattr(domain, key, None), (*loc, key), "choices")
-        return domain.model_dump(mode="json", exclude_none=name != "constant")
+        if name == "constant" and isinstance(value["value"], dict) and set(value["value"]) in _RAYS_OWN:
+            self.found.append(((*loc, "value"), "cannot be said here: Ray would take it for a grid or for code"))
+        self._literal(getattr(domain, "values", None), (*loc, "values"), "values")
+        result = domain.model_dump(mode="json", exclude_none=name != "constant")
+        if name == "choice":
+            if self._lists_are_choices:
+                self._literal(result["choices"], (*loc, "choices"), "the choices of a mutation")
+            else:
+                options = enumerate(result["choices"])
+                result["choices"] = [self._node(each, (*loc, "choices", index), option=True) for index, each in options]
+        return result
 
     def _literal(self, value: Any, loc: Loc, place: str) -> None:
         """Refuse a domain where only literal values can stand."""
@@ -123,7 +143,7 @@ class SpaceReader:
             if name == "constant":
                 if set(value) != {"type", "value"}:
                     self.found.append((loc, f"a constant is {_LITERAL}"))
-            elif name is not None or set(value) in ({"grid_search"}, {"eval"}):
+            elif name is not None or set(value) in _RAYS_OWN:
                 self.found.append((loc, f"a domain cannot stand inside {place} (a literal mapping: {_LITERAL})"))
             else:
                 for key, each in value.items():
@@ -174,27 +194,20 @@ class SearchSpaceSchema:
 
 
 def domains_of(space: Mapping[str, Any], loc: Loc = ()) -> Iterator[tuple[Loc, Domain]]:
-    """Yield the domains of a normalised search space with their paths, constants left out."""
+    """Yield the domains of a normalised search space with their paths, those inside choices too, constants left out."""
     for name, value in space.items():
-        if not isinstance(value, dict):
-            continue
-        kind = value.get("type")
-        if isinstance(kind, str) and kind in DOMAINS:
-            if kind != "constant":
-                yield (*loc, name), DOMAINS[kind].model_validate(value)
-        else:
-            yield from domains_of(value, (*loc, name))
+        yield from _domains_in(value, (*loc, name))
 
 
-def unwrapped(value: Any) -> Any:
-    """Return a literal value with `{type: constant, value: …}` in it replaced by its value."""
-    if isinstance(value, list):
-        return [unwrapped(each) for each in value]
-    if isinstance(value, dict):
-        if value.get("type") == "constant" and set(value) == {"type", "value"}:
-            return value["value"]
-        return {key: unwrapped(each) for key, each in value.items()}
-    return value
+def _domains_in(value: Any, loc: Loc) -> Iterator[tuple[Loc, Domain]]:
+    if not isinstance(value, dict):
+        return
+    if not is_domain(value):
+        yield from domains_of(value, loc)
+    elif value["type"] != "constant":
+        yield loc, DOMAINS[value["type"]].model_validate(value)
+        for index, option in enumerate(value.get("choices", ())):
+            yield from _domains_in(option, (*loc, "choices", index))
 
 
 def with_mutations(space: Mapping[str, Any], scheduler: Any) -> dict[str, Any]:
@@ -209,9 +222,9 @@ def with_mutations(space: Mapping[str, Any], scheduler: Any) -> dict[str, Any]:
 def _filled(space: Mapping[str, Any], mutations: Mapping[str, Any], *, bounds: bool) -> dict[str, Any]:
     result = dict(space)
     for name, value in mutations.items():
-        if isinstance(value, dict) and value.get("type") not in DOMAINS:
+        if isinstance(value, dict) and not is_domain(value):
             below = result.get(name, {})
-            if isinstance(below, dict) and below.get("type") not in DOMAINS:
+            if isinstance(below, dict) and not is_domain(below):
                 result[name] = _filled(below, value, bounds=bounds)
         elif name not in result:
             if isinstance(value, list):

@@ -16,17 +16,18 @@ from airflow_provider_raynode.config._values import (
     Switch,
     Text,
 )
+from airflow_provider_raynode.config.domains import DOMAINS
 
 _SPACE = "the space is ray_tune.search_space"
 _SEED = Field(default=None, description="seed of the algorithm; ray_tune.seed where left out")
-_PLAIN_DOMAINS = frozenset({"uniform", "loguniform", "randint", "lograndint", "choice"})
+_ALL_BUT_GRIDS = frozenset(DOMAINS) - {"grid_search", "constant"}
 
 
 class Searcher(Kind):
     """Proposes the hyperparameters of each trial."""
 
     domains: ClassVar[frozenset[str] | None] = None
-    """The domains that it keeps to; None: all. What Ray only warns of, dropping `q` or `log`, is left out."""
+    """The domains that it takes; None: all. What each means is `meaning.py`'s, and not the library's."""
 
     seed_argument: ClassVar[str | None] = None
     """The constructor's argument that takes ray_tune.seed."""
@@ -66,7 +67,7 @@ class OptunaSearch(_Measured):
 
     short_names: ClassVar[tuple[str, ...]] = ("optuna",)
     ray_class: ClassVar[str] = "ray.tune.search.optuna:OptunaSearch"
-    domains: ClassVar[frozenset[str] | None] = _PLAIN_DOMAINS | {"quniform", "qrandint"}
+    domains: ClassVar[frozenset[str] | None] = _ALL_BUT_GRIDS
     libraries: ClassVar[Mapping[str, str]] = {"optuna": "optuna>=4.0"}
     seed_argument: ClassVar[str | None] = "seed"
     not_in_yaml: ClassVar[Mapping[str, str]] = {
@@ -94,18 +95,11 @@ class OptunaSearch(_Measured):
 
 
 class HyperOptSearch(_Measured):
-    """HyperOpt's tree of Parzen estimators; it gives a constant list as a tuple."""
+    """HyperOpt's tree of Parzen estimators."""
 
     short_names: ClassVar[tuple[str, ...]] = ("hyperopt",)
     ray_class: ClassVar[str] = "ray.tune.search.hyperopt:HyperOptSearch"
-    domains: ClassVar[frozenset[str] | None] = _PLAIN_DOMAINS | {
-        "quniform",
-        "qloguniform",
-        "randn",
-        "qrandn",
-        "qrandint",
-        "qlograndint",
-    }
+    domains: ClassVar[frozenset[str] | None] = _ALL_BUT_GRIDS
     libraries: ClassVar[Mapping[str, str]] = {"hyperopt": "hyperopt>=0.2.7"}
     seed_argument: ClassVar[str | None] = "random_state_seed"
     not_in_yaml: ClassVar[Mapping[str, str]] = {"space": _SPACE}
@@ -121,7 +115,7 @@ class TuneBOHB(_Measured):
 
     short_names: ClassVar[tuple[str, ...]] = ("bohb",)
     ray_class: ClassVar[str] = "ray.tune.search.bohb:TuneBOHB"
-    domains: ClassVar[frozenset[str] | None] = _PLAIN_DOMAINS
+    domains: ClassVar[frozenset[str] | None] = _ALL_BUT_GRIDS
     libraries: ClassVar[Mapping[str, str]] = {"hpbandster": "hpbandster>=0.7.4", "ConfigSpace": "ConfigSpace>=1.2"}
     seed_argument: ClassVar[str | None] = "seed"
     not_in_yaml: ClassVar[Mapping[str, str]] = {"space": _SPACE}
@@ -137,7 +131,7 @@ class NevergradSearch(_Measured):
 
     short_names: ClassVar[tuple[str, ...]] = ("nevergrad",)
     ray_class: ClassVar[str] = "ray.tune.search.nevergrad:NevergradSearch"
-    domains: ClassVar[frozenset[str] | None] = _PLAIN_DOMAINS
+    domains: ClassVar[frozenset[str] | None] = _ALL_BUT_GRIDS
     libraries: ClassVar[Mapping[str, str]] = {"nevergrad": "nevergrad>=1.0.3"}
     not_in_yaml: ClassVar[Mapping[str, str]] = {"space": _SPACE}
 
@@ -147,11 +141,11 @@ class NevergradSearch(_Measured):
 
 
 class BayesOptSearch(_Measured):
-    """Gaussian processes by the package bayesian-optimization; uniform floats only."""
+    """Gaussian processes by the package bayesian-optimization."""
 
     short_names: ClassVar[tuple[str, ...]] = ("bayesopt",)
     ray_class: ClassVar[str] = "ray.tune.search.bayesopt:BayesOptSearch"
-    domains: ClassVar[frozenset[str] | None] = frozenset({"uniform"})
+    domains: ClassVar[frozenset[str] | None] = _ALL_BUT_GRIDS
     libraries: ClassVar[Mapping[str, str]] = {"bayes_opt": "bayesian-optimization>=1.4.3,<2"}
     seed_argument: ClassVar[str | None] = "random_state"
     not_in_yaml: ClassVar[Mapping[str, str]] = {
@@ -180,7 +174,7 @@ class ZOOptSearch(_Measured):
 
     short_names: ClassVar[tuple[str, ...]] = ("zoopt",)
     ray_class: ClassVar[str] = "ray.tune.search.zoopt:ZOOptSearch"
-    domains: ClassVar[frozenset[str] | None] = frozenset({"uniform", "randint", "choice"})
+    domains: ClassVar[frozenset[str] | None] = _ALL_BUT_GRIDS
     libraries: ClassVar[Mapping[str, str]] = {"zoopt": "zoopt>=0.4.2"}
     not_in_yaml: ClassVar[Mapping[str, str]] = {"dim_dict": _SPACE}
 
@@ -195,7 +189,7 @@ class AxSearch(_Measured):
 
     short_names: ClassVar[tuple[str, ...]] = ("ax",)
     ray_class: ClassVar[str] = "ray.tune.search.ax:AxSearch"
-    domains: ClassVar[frozenset[str] | None] = _PLAIN_DOMAINS
+    domains: ClassVar[frozenset[str] | None] = _ALL_BUT_GRIDS
     libraries: ClassVar[Mapping[str, str]] = {"ax": "ax-platform>=1.0,<1.3"}
     # Not in the signature: AxSearch hands it on to AxClient.
     seed_argument: ClassVar[str | None] = "random_seed"
@@ -212,7 +206,7 @@ class HEBOSearch(_Measured):
 
     short_names: ClassVar[tuple[str, ...]] = ("hebo",)
     ray_class: ClassVar[str] = "ray.tune.search.hebo:HEBOSearch"
-    domains: ClassVar[frozenset[str] | None] = _PLAIN_DOMAINS
+    domains: ClassVar[frozenset[str] | None] = _ALL_BUT_GRIDS
     libraries: ClassVar[Mapping[str, str]] = {"hebo": "HEBO>=0.2.0"}
     seed_argument: ClassVar[str | None] = "random_state_seed"
     not_in_yaml: ClassVar[Mapping[str, str]] = {"space": _SPACE}

@@ -5,21 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from ray.tune.search import SearchAlgorithm, Searcher
-from ray.tune.utils import flatten_dict
 
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.config.searchers import (
     BasicVariantGenerator,
-    HyperOptSearch,
+    BayesOptSearch,
     NevergradSearch,
     OptunaSearch,
+    ZOOptSearch,
 )
 from airflow_provider_raynode.config.searchers import Searcher as SearcherConfig
+from airflow_provider_raynode.config.space_tree import SpaceTree
 from airflow_provider_raynode.config.tune import RayTune
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.runtime._ray_class import ray_class, seed_globals
+from airflow_provider_raynode.runtime.encoding import EncodedSearcher, Encoding
+from airflow_provider_raynode.runtime.random_search import RandomSearch
 
-_NESTED_POINTS = (BasicVariantGenerator, HyperOptSearch)
+# What each library does not know: Nevergrad rounds, which makes the two ends of a range of integers half as likely.
+_ENCODINGS: dict[type[SearcherConfig], dict[str, bool]] = {
+    BayesOptSearch: {"integers": False, "choices": False},
+    NevergradSearch: {"integers": False},
+    ZOOptSearch: {"always_new": True},
+}
 
 
 def build_searcher(config: RayConfig) -> Searcher | SearchAlgorithm | None:
@@ -39,27 +47,24 @@ def build_searcher(config: RayConfig) -> Searcher | SearchAlgorithm | None:
     seed_globals(tune.seed)
     # What is None is left to Ray's own default.
     arguments = {name: value for name, value in searcher.arguments().items() if value is not None}
-    if searcher.points_to_evaluate is not None:
-        arguments["points_to_evaluate"] = _points(searcher, searcher.points_to_evaluate)
     if searcher.seed_argument is not None and tune.seed is not None:
         arguments.setdefault(searcher.seed_argument, tune.seed)
+    tree = SpaceTree(config.search_space)
+    points = [tree.point(point).values for point in arguments.pop("points_to_evaluate", ())]
     if isinstance(searcher, BasicVariantGenerator):
         arguments["max_concurrent"] = _concurrency(tune, searcher)
+        return RandomSearch(tree, points, **arguments)
     if isinstance(searcher, OptunaSearch) and searcher.sampler is not None:
         from airflow_provider_raynode.runtime.sampler import build_sampler
 
         arguments["sampler"] = build_sampler(searcher.sampler, arguments.pop("seed", None))
     if isinstance(searcher, NevergradSearch):
         arguments["optimizer"] = _nevergrad_optimizer(searcher.optimizer)
-    built: Searcher | SearchAlgorithm = ray_class(searcher)(**arguments)
-    return built
-
-
-def _points(searcher: SearcherConfig, points: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the first points with nested hyperparameters as the algorithm names them."""
-    if isinstance(searcher, _NESTED_POINTS):
-        return points
-    return [flatten_dict(point, delimiter="/") for point in points]
+    encoding = Encoding(tree, **_ENCODINGS.get(type(searcher), {}))
+    if points:
+        arguments["points_to_evaluate"] = [encoding.proposal(point) for point in points]
+    run = [] if arguments.get("evaluated_rewards") else points
+    return EncodedSearcher(ray_class(searcher)(**arguments), tree, encoding, run)
 
 
 def _concurrency(tune: RayTune, searcher: BasicVariantGenerator) -> int:

@@ -2,31 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import copy
+from collections.abc import Mapping
 from typing import Any
 
 from ray import tune
+from ray.tune.search.sample import Domain
 
 from airflow_provider_raynode.config import RayConfig
-from airflow_provider_raynode.config.domains import DOMAINS
-from airflow_provider_raynode.config.search_space import unwrapped
+from airflow_provider_raynode.config.meaning import Meaning
+from airflow_provider_raynode.config.space_tree import (
+    Fork,
+    Grid,
+    Leaf,
+    Literal,
+    Node,
+    Part,
+    Point,
+    SpaceTree,
+    Variable,
+    config_of,
+    take_value,
+)
 
-# `base` is not handed on: Ray only warns that it has no effect.
-_BUILDERS: dict[str, Callable[..., Any]] = {
-    "uniform": lambda low, high: tune.uniform(low, high),
-    "quniform": lambda low, high, q: tune.quniform(low, high, q),
-    "loguniform": lambda low, high: tune.loguniform(low, high),
-    "qloguniform": lambda low, high, q: tune.qloguniform(low, high, q),
-    "randn": lambda mean, sd: tune.randn(mean, sd),
-    "qrandn": lambda mean, sd, q: tune.qrandn(mean, sd, q),
-    "randint": lambda low, high: tune.randint(low, high),
-    "qrandint": lambda low, high, q: tune.qrandint(low, high, q),
-    "lograndint": lambda low, high: tune.lograndint(low, high),
-    "qlograndint": lambda low, high, q: tune.qlograndint(low, high, q),
-    "choice": lambda choices: tune.choice(unwrapped(choices)),
-    "grid_search": lambda values: tune.grid_search(unwrapped(values)),
-    "constant": lambda value: value,
-}
+# Numpy draws integers of 64 bits; larger ranges are put together from two draws.
+_DRAWN_AT_ONCE = 2**62
+
+
+class Drawn(Domain):
+    """A part of the search space that random search draws: a value, or a choice with what it holds.
+
+    Ray's own domains differ from what the config says at the edges: their types, their bounds, their multiples.
+    """
+
+    def __init__(self, node: Leaf | Fork) -> None:
+        self.node = node
+
+    def sample(self, config: Any = None, size: int = 1, random_state: Any = None) -> Any:
+        """Return one value, or a list of `size` of them."""
+        from ray.tune.search.sample import _BackwardsCompatibleNumpyRng
+
+        if not isinstance(random_state, _BackwardsCompatibleNumpyRng):
+            random_state = _BackwardsCompatibleNumpyRng(random_state)
+        values = [config_of(self.node, lambda variable: _drawn(variable, random_state)) for _ in range(size)]
+        return values if size > 1 else values[0]
+
+    def is_valid(self, value: Any) -> bool:
+        """Whether a value lies in this part of the space."""
+        point = Point()
+        take_value(self.node, value, (), point)
+        return not point.problems and not point.missing
+
+    @property
+    def domain_str(self) -> str:
+        """The domain, as Ray's messages show it."""
+        return repr(self.node)
 
 
 def build_search_space(config: RayConfig) -> dict[str, Any]:
@@ -39,15 +69,43 @@ def build_search_space(config: RayConfig) -> dict[str, Any]:
 
 def build_space(space: Mapping[str, Any]) -> dict[str, Any]:
     """Return a normalised search space, or a part of one, with Ray's domains in it."""
-    return {name: _build(value) for name, value in space.items()}
+    return space_of(SpaceTree(space), {})
 
 
-def _build(value: Any) -> Any:
-    if isinstance(value, list):
-        return unwrapped(value)
-    if not isinstance(value, Mapping):
-        return value
-    if value.get("type") not in DOMAINS:
-        return build_space(value)
-    arguments = {name: each for name, each in value.items() if name not in ("type", "base")}
-    return _BUILDERS[value["type"]](**arguments)
+def space_of(tree: SpaceTree, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a tree with Ray's domains in it, and the variables' values where they are given."""
+    space: dict[str, Any] = _build(tree.root, given)
+    return space
+
+
+def _build(node: Node, given: Mapping[str, Any]) -> Any:
+    match node:
+        case Literal(value):
+            return copy.deepcopy(value)
+        case Part(entries):
+            return {name: _build(each, given) for name, each in entries.items()}
+        case Grid(name=name, meaning=meaning) if name not in given:
+            return tune.grid_search(list(meaning.values))
+        case Leaf(name=name) | Fork(name=name) if name not in given:
+            return Drawn(node)
+        case Leaf(name=name) | Grid(name=name):
+            return copy.deepcopy(given[name])
+        case Fork(name=name, options=options):
+            return _build(options[given[name]], given)
+
+
+def _drawn(variable: Variable, rng: Any) -> Any:
+    """Draw a variable's value, or a fork's index."""
+    if isinstance(variable, Fork):
+        return int(rng.integers(0, len(variable.options)))
+    return drawn(variable.meaning, rng)
+
+
+def drawn(meaning: Meaning, rng: Any) -> Any:
+    """Draw a value with a generator of numpy."""
+    if not meaning.even or meaning.size is None:
+        return meaning.at(float(rng.uniform(0.0, 1.0)))
+    if meaning.size <= _DRAWN_AT_ONCE:
+        return meaning.nth(int(rng.integers(0, meaning.size)))
+    bits = int(rng.integers(0, 2**62)) << 62 | int(rng.integers(0, 2**62))
+    return meaning.nth(bits * meaning.size >> 124)

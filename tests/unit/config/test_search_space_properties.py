@@ -92,4 +92,4 @@ def test_anything_is_a_space_or_a_named_error(space: dict[str, Any]) -> None:
         for _, domain in domains_of(config.search_space):
             low, high = getattr(domain, "low", 0), getattr(domain, "high", 1)
             assert math.isfinite(low)
-            assert low < high
+            assert low <= high
