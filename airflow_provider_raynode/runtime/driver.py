@@ -116,11 +116,34 @@ class Driver:
         def stop(number: int, _: object) -> None:
             for each in _STOP_SIGNALS:
                 signal.signal(each, signal.SIG_IGN)
-            name = signal.Signals(number).name
-            self._end(NodeFailure(type="Stopped", message=f"the job was stopped ({name}) before its search ended"))
+            self._end_stopped(number)
 
         for number in _STOP_SIGNALS:
             signal.signal(number, stop)
+
+    @contextmanager
+    def _listening(self) -> Iterator[None]:
+        """Hear the same signals in a thread: while Ray starts, this one waits in C++ code, where no handler runs."""
+        reading, writing = os.pipe()
+        os.set_blocking(writing, False)
+        before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+
+        def listen() -> None:
+            while data := os.read(reading, 1):
+                if data[0] in _STOP_SIGNALS:
+                    self._end_stopped(data[0])
+            os.close(reading)
+
+        threading.Thread(target=listen, name="raynode-signals", daemon=True).start()
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            os.close(writing)
+
+    def _end_stopped(self, number: int) -> None:
+        name = signal.Signals(number).name
+        self._end(NodeFailure(type="Stopped", message=f"the job was stopped ({name}) before its search ended"))
 
     def _end(self, failure: NodeFailure) -> None:
         """End this process at once with `failure` as its result; called from a signal handler or the watch's thread."""
@@ -256,7 +279,8 @@ class Driver:
             return
         with self._phase("connect"):
             if self._embedded:
-                folder = embedded_ray.start()
+                with self._listening():
+                    folder = embedded_ray.start()
             else:
                 ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
         # Ray installs handlers of its own when it connects.

@@ -29,6 +29,7 @@ class Watch:
         self._spec = spec
         self._attempt = attempt
         self._end = end
+        self._embedded = not attaches
         self._attached = not attaches or spec.limits.attach_timeout_s is None
         self._observer: Observer | None = None
         self._begin = time.monotonic()
@@ -86,7 +87,11 @@ class Watch:
 
         text = f"no trial started within startup_timeout_s ({seconds:g} s)"
         if not ray.is_initialized():
-            return f"{text}: Ray did not start or connect"
+            if not self._embedded:
+                return f"{text}: the driver did not connect to the cluster"
+            from airflow_provider_raynode.runtime.embedded import machine
+
+            return f"{text}: the embedded Ray had not started. {machine()}"
         asked = asked_resources(self._spec.config)
         return (
             f"{text}: a trial asks for {_named(asked, asked)}, the cluster has {_named(asked, ray.cluster_resources())}"
