@@ -20,6 +20,7 @@ from typing import Any
 from airflow_provider_raynode import __version__
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import RayNodeError
+from airflow_provider_raynode.runtime.driver_log import show_log
 from airflow_provider_raynode.spec import (
     SECRETS_FILE_VARIABLE,
     NodeFailure,
@@ -44,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--local", action="store_true", help="with an embedded Ray of its own")
     parser.add_argument("--parent", type=int, help="pid of the process whose end ends this one")
     args = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     _prepare_environment()
+    show_log()
     if args.parent:
         from airflow_provider_raynode.runtime.embedded import end_with
 
@@ -219,17 +220,19 @@ class Driver:
         from airflow_provider_raynode.runtime.output import Output
 
         with Output() as output, self._ray():
+            output.connected()
             try:
-                return self._search(source, inputs)
+                return self._search(source, inputs, output)
             finally:
                 with self._phase("drain"):
                     output.drain()
 
-    def _search(self, source: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    def _search(self, source: Any, inputs: dict[str, Any], output: Any) -> dict[str, Any]:
         from airflow_provider_raynode.runtime.collect import collect
         from airflow_provider_raynode.runtime.observer import Observer, Scores
         from airflow_provider_raynode.runtime.progress import ProgressWriter
         from airflow_provider_raynode.runtime.search import check_resources, run_search, total_trials
+        from airflow_provider_raynode.runtime.telling import Teller
         from airflow_provider_raynode.runtime.worker import TrialSetup
 
         search = self.spec.config.ray_tune
@@ -251,6 +254,7 @@ class Driver:
         scores = Scores(search.metric, search.mode, search.scope)
         outputs = self._attempt.child("outputs") if search.keep_outputs == "best" else None
         observer = Observer(scores, total=total_trials(self.spec.config), outputs=outputs)
+        observer.tell_failure = Teller(self._attempt, output.workers)
         self._watch.observe(observer)
         writer = ProgressWriter(self._attempt, f"{self.spec.attempt_prefix}/progress.json")
         writer.start(observer.snapshot)
@@ -344,6 +348,8 @@ def _prepare_environment() -> None:
         # Every line that a trial prints reaches the log: Ray would fold equal lines of several workers into one.
         "RAY_DEDUP_LOGS": "0",
         "RAY_COLOR_PREFIX": "0",
+        # Each failed trial has a line of the node's own, not Ray's stack.
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
         # Stops are ours to handle: Tune's own handler would go on to a result that looks complete.
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
         # The metric is checked in the trial, where a miss is that trial's error and not the end of the search.

@@ -6,7 +6,7 @@ import json
 import math
 import queue
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ray.tune import Callback
@@ -138,6 +138,8 @@ class Observer(Callback):
         self.search: dict[str, Any] = {}
         self.expected: SearchState | None = None
         self.started = threading.Event()
+        # Called with a trial that has failed, and whether it is tried again.
+        self.tell_failure: Callable[[Trial, bool], None] | None = None
         _observing.append(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -211,8 +213,15 @@ class Observer(Callback):
             self._remover.remove(worse)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        """Count the trial as failed."""
+        """Count the trial as failed, and tell it."""
         self._states[trial.trial_id] = "errored"
+        if self.tell_failure is not None:
+            self.tell_failure(trial, False)
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Tell that the trial has failed; it is tried again."""
+        if self.tell_failure is not None:
+            self.tell_failure(trial, True)
 
     def seen(self) -> int:
         """Return how many trials have started."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +23,7 @@ from airflow_provider_raynode.runtime.function import FunctionSource
 from airflow_provider_raynode.runtime.names import OUTPUTS_KEY, arrived
 from airflow_provider_raynode.runtime.references import Reference, ReportCheck
 from airflow_provider_raynode.runtime.secrets import NodeSecrets
+from airflow_provider_raynode.runtime.tagged import tagged
 from airflow_provider_raynode.runtime.trial import OBJECT_FILE, ORIGIN_FILE, Origin, Trial, set_current
 from airflow_provider_raynode.spec import NodeFailure, RunContext, SealedSecrets
 
@@ -58,8 +58,12 @@ def run_trial(config: dict[str, Any], *, setup: TrialSetup, inputs: Mapping[str,
     :param setup: what the trials share.
     :param inputs: op_kwargs with their references loaded; NumPy arrays in it share the node's memory, read-only.
     """
-    logging.getLogger("airflow_provider_raynode").setLevel(logging.INFO)
     trial_id = tune.get_context().get_trial_id()
+    with tagged(trial_id):
+        _run_trial(trial_id, config, setup, inputs)
+
+
+def _run_trial(trial_id: str, config: dict[str, Any], setup: TrialSetup, inputs: Mapping[str, Any]) -> None:
     catalog = Catalog(setup.catalog_uri).at(setup.attempt_prefix)
     own = catalog.child(f"trials/{trial_id}")
     secrets = _secrets_of(setup, catalog)
