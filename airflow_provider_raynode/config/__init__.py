@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from airflow_provider_raynode.config._yaml import read_yaml
-from airflow_provider_raynode.config.cluster import (
-    CatalogSection,
-    Container,
-    RayCluster,
-    Resources,
-    RuntimeEnv,
-    RuntimeEnvConfig,
-)
-from airflow_provider_raynode.config.libraries import MissingLibrary
 from airflow_provider_raynode.config.ray_config import RayConfig
-from airflow_provider_raynode.config.train import RayTrain
-from airflow_provider_raynode.config.tune import Checkpoint, Failure, RayTune
+
+if TYPE_CHECKING:
+    from airflow_provider_raynode.config.cluster import (
+        CatalogSection,
+        Container,
+        RayCluster,
+        Resources,
+        RuntimeEnv,
+        RuntimeEnvConfig,
+    )
+    from airflow_provider_raynode.config.libraries import MissingLibrary
+    from airflow_provider_raynode.config.train import RayTrain
+    from airflow_provider_raynode.config.tune import Checkpoint, Failure, RayTune
 
 __all__ = [
     "CatalogSection",
@@ -31,3 +36,18 @@ __all__ = [
     "RuntimeEnvConfig",
     "read_yaml",
 ]
+
+# What most configs do without is imported at its first use.
+_LATER = {
+    "cluster": ("CatalogSection", "Container", "RayCluster", "Resources", "RuntimeEnv", "RuntimeEnvConfig"),
+    "libraries": ("MissingLibrary",),
+    "train": ("RayTrain",),
+    "tune": ("Checkpoint", "Failure", "RayTune"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _LATER.items():
+        if name in names:
+            return getattr(import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,13 +1,14 @@
 """Picking the class of a scheduler or a search algorithm by what stands behind `type:`."""
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, Union, get_args
 
-from pydantic import GetJsonSchemaHandler, SerializationInfo, TypeAdapter, ValidationError
+from pydantic import GetJsonSchemaHandler, TypeAdapter, ValidationError
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from airflow_provider_raynode.config._later import dumped
 from airflow_provider_raynode.config._section import Problem, Section, as_validation_error, folded, one_of
 from airflow_provider_raynode.config._values import shown
 
@@ -57,18 +58,18 @@ class ByType:
 
     :param kinds: the classes.
     :param what: what a kind is, for the messages.
-    :param later: module and name of a tuple of further classes, as `module:NAME`, imported when a file needs them.
+    :param later: modules and names of tuples of further classes, as `module:NAME`, imported when a file needs them.
     """
 
-    def __init__(self, kinds: tuple[type[Kind], ...], what: str, *, later: str | None = None) -> None:
+    def __init__(self, kinds: tuple[type[Kind], ...], what: str, *, later: str | tuple[str, ...] = ()) -> None:
         self._first = kinds
         self._what = what
-        self._later = later
+        self._later = (later,) if isinstance(later, str) else later
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> CoreSchema:
         return core_schema.no_info_plain_validator_function(
             self._pick,
-            serialization=core_schema.plain_serializer_function_ser_schema(_dumped, info_arg=True),
+            serialization=core_schema.plain_serializer_function_ser_schema(dumped, info_arg=True),
         )
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
@@ -78,10 +79,14 @@ class ByType:
         return handler(TypeAdapter(union).core_schema)
 
     def _kinds(self) -> tuple[type[Kind], ...]:
-        if self._later is None:
-            return self._first
-        module, _, name = self._later.partition(":")
-        return (*self._first, *getattr(importlib.import_module(module), name))
+        return tuple(kind for kinds in self._by_module() for kind in kinds)
+
+    def _by_module(self) -> Iterator[tuple[type[Kind], ...]]:
+        """Yield the classes, importing no module before it is asked for."""
+        yield self._first
+        for where in self._later:
+            module, _, name = where.partition(":")
+            yield getattr(importlib.import_module(module), name)
 
     def _pick(self, value: Any) -> Kind:
         if isinstance(value, Kind) and isinstance(value, self._kinds()):
@@ -96,7 +101,7 @@ class ByType:
         if word is None:
             spellings = [kind.class_name() for kind in self._kinds()]
             raise _error(self._what, (("type",), f"is missing: which {self._what}; allowed: {', '.join(spellings)}"))
-        kind = _named(word, self._first) or _named(word, self._kinds())
+        kind = next(filter(None, (_named(word, kinds) for kinds in self._by_module())), None)
         if kind is None:
             spellings = [kind.class_name() for kind in self._kinds()]
             every = [name for kind in self._kinds() for name in kind.names()]
@@ -108,17 +113,6 @@ def _named(word: Any, kinds: tuple[type[Kind], ...]) -> type[Kind] | None:
     if not isinstance(word, str):
         return None
     return next((kind for kind in kinds if folded(word) in map(folded, kind.names())), None)
-
-
-def _dumped(value: Kind | None, info: SerializationInfo) -> dict[str, Any] | None:
-    if value is None:
-        return None
-    return value.model_dump(
-        mode=info.mode,
-        exclude_unset=info.exclude_unset,
-        exclude_defaults=info.exclude_defaults,
-        exclude_none=info.exclude_none,
-    )
 
 
 def _unknown(word: Any, every: list[str], spellings: list[str]) -> str:

@@ -15,7 +15,7 @@ from airflow_provider_raynode.config.schedulers import (
     ResourceChangingScheduler,
     Scheduler,
 )
-from airflow_provider_raynode.config.search_space import domains_of
+from airflow_provider_raynode.config.search_space import NO_SPACE, domains_of
 from airflow_provider_raynode.config.searchers import BasicVariantGenerator, Searcher, TuneBOHB, ZOOptSearch
 from airflow_provider_raynode.config.space_tree import SpaceTree, problems_of_point
 
@@ -32,7 +32,7 @@ def combination_problems(tune: RayTune) -> Iterator[Problem]:
     domains = list(domains_of(tune.search_space))
     learns = searcher is not None and not isinstance(searcher, BasicVariantGenerator)
     if not tune.search_space and not isinstance(scheduler, _POPULATION):
-        yield ("search_space",), "is missing or empty: name at least one hyperparameter"
+        yield ("search_space",), NO_SPACE
     yield from _scheduler_problems(tune, scheduler)
     yield from _mutation_problems(tune.search_space, scheduler)
     if isinstance(scheduler, _POPULATION) and searcher is not None and learns:

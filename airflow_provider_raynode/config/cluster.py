@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from airflow_provider_raynode.config._later import Later
 from airflow_provider_raynode.config._section import Problem, Section, did_you_mean
 from airflow_provider_raynode.config._values import (
     Integer,
@@ -15,7 +16,11 @@ from airflow_provider_raynode.config._values import (
     Switch,
     Text,
 )
-from airflow_provider_raynode.config.kuberay import KubeRay
+
+if TYPE_CHECKING:
+    from airflow_provider_raynode.config.kuberay import KubeRay
+else:
+    KubeRay = Annotated[Section, Later("airflow_provider_raynode.config.kuberay:KubeRay")]
 
 _ADDRESS = re.compile(r"(https?|ray)://[^\s/@?#]+(/[^\s?#]*)?|[^\s/:@?#]+:\d+|auto|local")
 _ADDRESSES = "http(s)://host:8265, ray://host:10001, host:port, auto or local"
@@ -108,7 +113,9 @@ class RayCluster(Section):
         default=None,
         description=f"{_ADDRESSES}; left out: the Airflow connection, and without one an embedded Ray on this machine",
     )
-    runtime_env: RuntimeEnv | None = Field(default=None, description="what the job's processes need")
+    runtime_env: Annotated[RuntimeEnv, Later()] | None = Field(
+        default=None, description="what the job's processes need"
+    )
     kuberay: KubeRay | None = Field(
         default=None,
         description="a Ray cluster of the node's own, for `raynode argo export --ray rayjob`; unused in Airflow",

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from airflow_provider_raynode.config._kinds import Kind
-from airflow_provider_raynode.config.schedulers import ResourceChangingScheduler
 from airflow_provider_raynode.config.tune import RayTune
 
 
@@ -32,13 +31,11 @@ class MissingLibrary:
 
 def missing_libraries(tune: RayTune) -> list[MissingLibrary]:
     """Return the libraries of the search algorithm and the scheduler that are not installed in this Python."""
-    scheduler = tune.scheduler
-    if isinstance(scheduler, ResourceChangingScheduler):
-        scheduler = scheduler.base_scheduler
     parts: list[tuple[str, Kind | None]] = [
         ("ray_tune.search_algorithm", tune.search_algorithm),
         ("ray_tune.search_algorithm.sampler", getattr(tune.search_algorithm, "sampler", None)),
-        ("ray_tune.scheduler", scheduler),
+        ("ray_tune.scheduler", tune.scheduler),
+        ("ray_tune.scheduler.base_scheduler", getattr(tune.scheduler, "base_scheduler", None)),
     ]
     return [
         MissingLibrary(f"{path}.type", part.type, module, requirement)

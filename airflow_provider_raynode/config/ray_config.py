@@ -4,19 +4,24 @@ import warnings
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
+from airflow_provider_raynode.config._later import Later
 from airflow_provider_raynode.config._section import Problem, Section, as_validation_error, path_of, problems_of
 from airflow_provider_raynode.config._values import EmptyIsDefault
 from airflow_provider_raynode.config._warnings import warnings_of
 from airflow_provider_raynode.config._yaml import plain, read_yaml
 from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources
 from airflow_provider_raynode.config.libraries import MissingLibrary, missing_libraries
-from airflow_provider_raynode.config.train import RayTrain
 from airflow_provider_raynode.config.tune import RayTune
 from airflow_provider_raynode.exceptions import ConfigError, ConfigWarning
+
+if TYPE_CHECKING:
+    from airflow_provider_raynode.config.train import RayTrain
+else:
+    RayTrain = Annotated[Section, Later("airflow_provider_raynode.config.train:RayTrain")]
 
 
 class RayConfig(Section):
@@ -29,18 +34,18 @@ class RayConfig(Section):
         config.search_space         # {'learning_rate': {'type': 'loguniform', 'low': 0.0001, 'high': 0.1}}
     """
 
-    ray_cluster: Annotated[RayCluster, EmptyIsDefault] = Field(
-        default_factory=RayCluster, description="the cluster that the node runs on"
+    ray_cluster: Annotated[RayCluster, Later(), EmptyIsDefault] = Field(
+        default_factory=RayCluster.model_construct, description="the cluster that the node runs on"
     )
     ray_tune: RayTune | None = Field(default=None, description="the search")
     ray_train: RayTrain | None = Field(
         default=None, description="a distributed training; checked only, this version runs searches"
     )
-    default_resources: Annotated[Resources, EmptyIsDefault] = Field(
-        default_factory=Resources, description="what one trial needs"
+    default_resources: Annotated[Resources, Later(), EmptyIsDefault] = Field(
+        default_factory=Resources.model_construct, description="what one trial needs"
     )
-    catalog: Annotated[CatalogSection, EmptyIsDefault] = Field(
-        default_factory=CatalogSection, description="where inputs and outputs are kept"
+    catalog: Annotated[CatalogSection, Later(), EmptyIsDefault] = Field(
+        default_factory=CatalogSection.model_construct, description="where inputs and outputs are kept"
     )
 
     @model_validator(mode="wrap")

@@ -32,6 +32,7 @@ _IN_CODE = ("sample_from", "function", "lambda")
 SPACE_NODE = "SearchSpaceNode"
 """Name of the recursive definition in the JSON schema, see `schema.py`."""
 
+NO_SPACE = "is missing or empty: name at least one hyperparameter"
 _LITERAL = "{type: constant, value: …}"
 
 

@@ -1,11 +1,12 @@
 """The section `ray_tune`: the search."""
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from airflow_provider_raynode.config._rules import combination_problems
+from airflow_provider_raynode.config._kinds import ByType, Kind
+from airflow_provider_raynode.config._later import Later
 from airflow_provider_raynode.config._section import Problem, Section, folded
 from airflow_provider_raynode.config._values import (
     EmptyIsDefault,
@@ -19,9 +20,19 @@ from airflow_provider_raynode.config._values import (
     Text,
 )
 from airflow_provider_raynode.config.domains import domain_name
-from airflow_provider_raynode.config.schedulers import AnyScheduler, ResourceChangingScheduler
-from airflow_provider_raynode.config.search_space import SearchSpaceSchema, with_mutations
-from airflow_provider_raynode.config.searchers import AnySearcher
+from airflow_provider_raynode.config.search_space import NO_SPACE, SearchSpaceSchema, with_mutations
+
+if TYPE_CHECKING:
+    from airflow_provider_raynode.config.schedulers import AnyScheduler
+    from airflow_provider_raynode.config.searchers import AnySearcher
+else:
+    # Imported where a config names one.
+    AnyScheduler = Annotated[
+        Kind, ByType((), "scheduler", later="airflow_provider_raynode.config.schedulers:SCHEDULERS")
+    ]
+    AnySearcher = Annotated[
+        Kind, ByType((), "search algorithm", later="airflow_provider_raynode.config.searchers:SEARCHERS")
+    ]
 
 DEFAULT_NUM_SAMPLES = 10
 _PARTS = ("search_algorithm", "scheduler")
@@ -99,11 +110,11 @@ class RayTune(Section):
     search_algorithm: AnySearcher | None = Field(
         default=None, description="proposes the trials; left out: BasicVariantGenerator"
     )
-    failure: Annotated[Failure, EmptyIsDefault] = Field(
-        default_factory=Failure, description="what happens when a trial fails"
+    failure: Annotated[Failure, Later(), EmptyIsDefault] = Field(
+        default_factory=Failure.model_construct, description="what happens when a trial fails"
     )
-    checkpoint: Annotated[Checkpoint, EmptyIsDefault] = Field(
-        default_factory=Checkpoint, description="which checkpoints of a trial are kept"
+    checkpoint: Annotated[Checkpoint, Later(), EmptyIsDefault] = Field(
+        default_factory=Checkpoint.model_construct, description="which checkpoints of a trial are kept"
     )
     reuse_actors: Switch = Field(
         default=True,
@@ -148,7 +159,12 @@ class RayTune(Section):
                 ("num_samples",),
                 "-1 (without end) needs time_budget_s, or the search never ends (stop ends one trial)",
             )
-        yield from combination_problems(self)
+        if self.scheduler is not None or self.search_algorithm is not None:
+            from airflow_provider_raynode.config._rules import combination_problems
+
+            yield from combination_problems(self)
+        elif not self.search_space:
+            yield ("search_space",), NO_SPACE
 
     def _metric_problems(self) -> Iterator[Problem]:
         what = {
@@ -191,7 +207,11 @@ def _kind(part: Any) -> str:
 
 
 def _is_resource_changing(scheduler: Any) -> bool:
-    return _kind(scheduler) in {folded(name) for name in ResourceChangingScheduler.names()}
+    if not (kind := _kind(scheduler)):
+        return False
+    from airflow_provider_raynode.config.schedulers import ResourceChangingScheduler
+
+    return kind in {folded(name) for name in ResourceChangingScheduler.names()}
 
 
 def _one_sample(data: Mapping[str, Any]) -> bool:
