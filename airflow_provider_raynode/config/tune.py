@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 else:
     # Imported where a config names one.
     AnyScheduler = Annotated[
-        Kind, ByType((), "scheduler", later="airflow_provider_raynode.config.schedulers:SCHEDULERS")
+        Kind,
+        ByType(
+            (),
+            "scheduler",
+            later=(
+                "airflow_provider_raynode.config.schedulers:SCHEDULERS",
+                "airflow_provider_raynode.config.pruners:PRUNERS",
+            ),
+        ),
     ]
     AnySearcher = Annotated[
         Kind, ByType((), "search algorithm", later="airflow_provider_raynode.config.searchers:SEARCHERS")

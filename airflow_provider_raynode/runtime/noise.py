@@ -37,17 +37,16 @@ _BY_LOGGER: dict[str, tuple[str, ...]] = {
 }
 # Of lines that come from processes of Ray's own, or from a worker before its first trial.
 _LINES = re.compile(
-    r"""
-    ^Checkpoint\ successfully\ created\ at:\ Checkpoint\(filesystem=
-    | ^Restored\ on\ \S+\ from\ checkpoint:\ Checkpoint\(
-    | ^A\ worker\ died\ or\ was\ killed\ while\ executing\ a\ task\ by\ an\ unexpected\ system\ error
-    | ^\[.{20,60}\]\ .*(?:
-        Failed\ to\ establish\ connection\ to\ the\ (?:event\+)?metrics\ (?:exporter\ )?agent
-        | metrics\ exporter\ agent
-        | [ ]logging\.cc:\d+:[ ]
-      )
-    """,
-    re.VERBOSE,
+    r"Checkpoint successfully created at: Checkpoint\(filesystem="
+    r"|Restored on \S+ from checkpoint: Checkpoint\("
+    # Told of the trial that it ran.
+    r"|A worker died or was killed while executing a task by an unexpected system error"
+)
+# Of Ray's C++ log, wherever it comes from; the last is a second copy of what stands before it.
+_NATIVE = re.compile(
+    r"\[\d{4}-\d\d-\d\d [\d:,.]+ [A-Z] \d+ \d+\] .*?"
+    r"(?:Failed to establish connection to the (?:event\+)?metrics (?:exporter )?agent|[Mm]etrics exporter"
+    r"|logging\.cc:\d+: )"
 )
 _RAYS_WARNINGS = (
     r"(ray|hyperopt|bayes_opt|nevergrad|ax|botorch|gpytorch|zoopt|hebo|ConfigSpace|hpbandster|optuna)(\.|$)"
@@ -76,6 +75,6 @@ def quiet_ray() -> None:
         warnings.filterwarnings("ignore", category=category, module=_RAYS_WARNINGS)
 
 
-def is_noise(line: str) -> bool:
-    """Whether a line of a process of Ray's own says nothing to anybody."""
-    return _LINES.search(line) is not None
+def is_noise(line: str, *, of_trial: bool = False) -> bool:
+    """Whether a line says nothing to anybody: of a trial only what Ray's C++ log writes in between is."""
+    return _NATIVE.match(line) is not None or (not of_trial and _LINES.match(line) is not None)

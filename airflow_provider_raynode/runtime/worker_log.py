@@ -83,11 +83,16 @@ class WorkerLog:
         elif not whole.endswith(END):
             self._begun[source] = whole
         else:
-            if (match := _TAG.match(whole)) is not None and match.group(1) not in self._open:
-                self._open[match.group(1)] = []
-                self._ended.discard(match.group(1))
-            if not is_noise(text := _plain(whole)):
-                self._show(text)
+            self._whole(whole)
+
+    def _whole(self, whole: str) -> None:
+        match = _TAG.match(whole)
+        if match is not None and match.group(1) not in self._open:
+            self._open[match.group(1)] = []
+            self._ended.discard(match.group(1))
+        text = _plain(whole)
+        if not is_noise(text[match.end() - 1 :] if match else text, of_trial=True):
+            self._show(text)
 
     def _last(self, whole: str) -> None:
         match = _LAST_OF.fullmatch(whole)
