@@ -18,6 +18,14 @@ class ConfigWarning(UserWarning):
     """A Ray configuration says what its author most likely does not mean; it is taken as it stands."""
 
 
+class ArgumentError(ConfigError, TypeError):
+    """A node has no argument of that name, or lacks one."""
+
+
+class NodeWarning(UserWarning):
+    """What a DAG file says of a node has no effect, or most likely another one than meant."""
+
+
 class CatalogError(RayNodeError):
     """A catalog object cannot be written, found, verified or loaded."""
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from airflow_provider_raynode.exceptions import ConfigError
 
 ReturnKind = Literal["auto", "metric", "json", "pickled", "parquet", "numpy", "file", "directory"]
 
@@ -21,16 +23,30 @@ class Return(BaseModel):
     kind: ReturnKind = "auto"
 
 
+def declared_as(name: str, kind: ReturnKind) -> Return:
+    """Return the output of that name.
+
+    :raises ConfigError: it is no name.
+    """
+    try:
+        return Return(name=name, kind=kind)
+    except ValidationError:
+        raise ConfigError(
+            f"returns: {name!r:.80} is no name of an output: letters, digits, '_', '.' and '-', at most 128, beginning "
+            "with a letter, a digit or '_'"
+        ) from None
+
+
 def pickled(name: str) -> Return:
     """Keep the returned value `name` as a pickle in the catalog; its reference is in the node's `outputs`."""
-    return Return(name=name, kind="pickled")
+    return declared_as(name, "pickled")
 
 
 def json_value(name: str) -> Return:
     """Keep the returned value `name` as JSON in the catalog; public as `airflow_provider_raynode.json`."""
-    return Return(name=name, kind="json")
+    return declared_as(name, "json")
 
 
 def metric(name: str) -> Return:
     """Report the returned value `name`, a number, as a metric of the trial."""
-    return Return(name=name, kind="metric")
+    return declared_as(name, "metric")

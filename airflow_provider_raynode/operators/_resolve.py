@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.exceptions import ConfigError
-from airflow_provider_raynode.returns import Return
+from airflow_provider_raynode.returns import Return, declared_as
 from airflow_provider_raynode.runtime.binding import check_binding, with_parameters
 
 if TYPE_CHECKING:
@@ -30,7 +30,8 @@ def function_name(function: Callable[..., Any] | str) -> str:
 def check_callable(function: Any) -> None:
     """Refuse what can never be a node's function, at parse time.
 
-    :raises ConfigError: not callable, a decorated Airflow task, or an import path that is not `pkg.mod:fn`.
+    :raises ConfigError: not callable, a decorated Airflow task, a class, a coroutine or generator function, or an
+        import path that is not `pkg.mod:fn`.
     """
     if isinstance(function, str):
         module, _, name = function.partition(":")
@@ -50,6 +51,30 @@ def check_callable(function: Any) -> None:
             f"python_callable: {function_name(function)} is decorated with @task; pass the plain function, "
             "the node makes its own tasks"
         )
+    if problem := _never_returns_a_dict(function):
+        raise ConfigError(f"python_callable: {function_name(function)} {problem}")
+
+
+def _never_returns_a_dict(function: Callable[..., Any]) -> str | None:
+    """Return what a call gives instead of the function's values, None where it may give them."""
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.isclass(function):
+        return (
+            "is a class, and a call of it gives an object: pass a function, or an object with __call__ that returns "
+            "the metrics"
+        )
+    called = [function, inspect.getattr_static(type(function), "__call__", None)]
+    if any(inspect.iscoroutinefunction(each) for each in called):
+        return (
+            "is async, and a call of it gives a coroutine: make it a plain `def` (asyncio.run runs what is async in it)"
+        )
+    if any(inspect.isasyncgenfunction(each) or inspect.isgeneratorfunction(each) for each in called):
+        return (
+            "has a `yield`, and a call of it gives a generator: report each step with "
+            "airflow_provider_raynode.report and return the last values"
+        )
+    return None
 
 
 def as_returns(returns: Iterable[Return | str]) -> tuple[Return, ...]:
@@ -59,13 +84,15 @@ def as_returns(returns: Iterable[Return | str]) -> tuple[Return, ...]:
     """
     if isinstance(returns, str | Return):
         returns = [returns]
+    if not isinstance(returns, Iterable):
+        raise ConfigError(f"returns: expected a list such as [pickled('model')], got {returns!r:.80}")
     found: dict[str, Return] = {}
     for item in returns:
         if not isinstance(item, Return | str):
             raise ConfigError(
                 f"returns: expected pickled('name'), json('name'), metric('name') or a name, got {item!r}"
             )
-        declared = item if isinstance(item, Return) else Return(name=item)
+        declared = item if isinstance(item, Return) else declared_as(item, "auto")
         if declared.name in found:
             raise ConfigError(f"returns: {declared.name!r} is declared twice")
         found[declared.name] = declared
@@ -174,17 +201,34 @@ def check_early(
     op_kwargs: Mapping[str, Any],
     dag: DAG,
     parameters_file: str | None = None,
-) -> None:
+    returns: Iterable[Return] = (),
+) -> RayConfig:
     """Check at parse time what is known then, so that a mistake is an import error of the DAG file.
 
-    :raises ConfigError: the config is wrong.
+    :param ray_config: a config that `is_static`.
+    :return: the config.
+    :raises ConfigError: the config is wrong, or `returns` contradicts it.
     :raises BindingError: the function's arguments do not fit the search space and op_kwargs.
     """
-    if not is_static(ray_config):
-        return
     config = load_config(ray_config, dag)
+    check_metric(config, returns)
     if callable(function) and (parameters_file is None or is_static(parameters_file)):
         check_arguments(function, config, op_kwargs, load_parameters(parameters_file, dag))
+    return config
+
+
+def check_metric(config: RayConfig, returns: Iterable[Return]) -> None:
+    """Refuse a metric of the search that is declared as an output.
+
+    :raises ConfigError: see above.
+    """
+    metric = config.ray_tune.metric if config.ray_tune is not None else None
+    for declared in returns:
+        if declared.name == metric and declared.kind not in ("auto", "metric"):
+            raise ConfigError(
+                f"returns: {metric!r} is the metric of the search (ray_tune.metric), a number, and is declared as "
+                f"{declared.kind}: write metric({metric!r}), or leave it out"
+            )
 
 
 def check_arguments(

@@ -12,7 +12,9 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
 from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
 
+from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.links.ray_job import RayJobLink
+from airflow_provider_raynode.operators._place import placed
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -63,12 +65,14 @@ class RayExecutionOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if poll_interval_s <= 0:
-            raise ValueError(f"poll_interval_s must be positive, got {poll_interval_s}")
-        if grace_s < 0:
-            raise ValueError(f"grace_s must not be negative, got {grace_s}")
-        if on_kill not in ("stop", "detach"):
-            raise ValueError(f"on_kill must be 'stop' or 'detach', got {on_kill!r}")
+        parsed = self.get_dag()
+        with placed("task", self.task_id, parsed.dag_id if parsed is not None else None):
+            if not _is_number(poll_interval_s) or poll_interval_s <= 0:
+                raise ConfigError(f"poll_interval_s: {poll_interval_s!r} is not allowed: a positive number of seconds")
+            if not _is_number(grace_s) or grace_s < 0:
+                raise ConfigError(f"grace_s: {grace_s!r} is not allowed: a number of seconds, not negative")
+            if on_kill not in ("stop", "detach"):
+                raise ConfigError(f"on_kill: {on_kill!r} is not allowed: stop or detach")
         self.job = job
         self.poll_interval_s = poll_interval_s
         self.deferrable = default_deferrable() if deferrable is None else deferrable
@@ -203,6 +207,10 @@ class RayExecutionOperator(BaseOperator):
             method_name="execute_complete",
             timeout=timeout,
         )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def default_deferrable() -> bool:

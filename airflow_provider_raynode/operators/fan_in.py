@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from airflow_provider_raynode.exceptions import ConfigError
+from airflow_provider_raynode.operators._output import (
+    KnownOutput,
+    NodeOutput,
+    Path,
+    RayOutputOperator,
+    at,
+    settle_arguments,
+)
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -23,10 +36,54 @@ class RayFanInOperator(BaseOperator):
 
     template_fields: Sequence[str] = ("job",)
     ui_color = "#d8f5d0"
+    # What is known of the output when the DAG file is parsed; a node says it.
+    known: KnownOutput | None = None
 
     def __init__(self, *, job: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.job = job
+        self.asked: dict[Path, None] = {}
+        """The parts of the output that other tasks take."""
+        self._parts: dict[Path, RayOutputOperator] = {}
+
+    @property
+    def output(self) -> NodeOutput:
+        """What this task pushes, as an argument of others; an index takes a part of it, at any depth."""
+        return NodeOutput(operator=self)
+
+    def rendered(self, ti: Any, path: Sequence[str | int]) -> Any:
+        """Return a part of the output for a template, within the task that renders it.
+
+        :raises ConfigError: nothing was pushed: a text with an output in it makes no dependency.
+        """
+        value = NodeOutput(operator=self, path=tuple(path)).resolve({"ti": ti})
+        if value is None:
+            raise ConfigError(
+                f"{self.task_id} has pushed nothing: a template does not make its task wait for the node. Write "
+                f"`node >> {ti.task_id}`"
+            )
+        return value
+
+    def update_relative(self, other: Any, upstream: bool = True, edge_modifier: Any = None) -> None:
+        """See to what a task downstream takes: the node itself stands for its output."""
+        super().update_relative(other, upstream, edge_modifier)
+        if not upstream:
+            settle_arguments(other, self)
+
+    def task_for_part(self, part: NodeOutput) -> RayOutputOperator:
+        """Return the task that pushes a part of the output as a value of its own, for tasks that are mapped over it."""
+        path = part.path
+        if path not in self._parts:
+            mapped = self.get_closest_mapped_task_group()
+            group: Any = self.task_group if mapped is None else mapped.parent_group
+            name = "_".join(["each", *(re.sub(r"[^A-Za-z0-9_-]+", "-", str(step)) for step in path)])[:100]
+            if mapped is not None:
+                # It stands beside the mapped group, where other nodes may have a part of the same name.
+                name = f"{self.task_id.replace('.', '_')}_{name}"
+            labels = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+            free = next(each for each in labels if not self.dag.has_task(group.child_id(each)))
+            self._parts[path] = RayOutputOperator(task_id=free, value=part, dag=self.dag, task_group=group)
+        return self._parts[path]
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Verify and collect; see the class.
@@ -68,7 +125,7 @@ class RayFanInOperator(BaseOperator):
             self.log.info("Output %s (%s, %d bytes): %s", name, reference["kind"], reference["size"], reference["uri"])
         states = ", ".join(f"{count} {state.lower()}" for state, count in result.trial_states.items())
         self.log.info("Trials: %s in %s", states, clock((result.ended - result.started).total_seconds()))
-        return {
+        output = {
             "best_trial": best.trial_id,
             "best_config": best.config,
             "best_metrics": best.metrics,
@@ -76,3 +133,19 @@ class RayFanInOperator(BaseOperator):
             "trials": result.trials,
             "run_record": dict(record),
         }
+        self._check_parts(output)
+        return output
+
+    def _check_parts(self, output: dict[str, Any]) -> None:
+        """Fail here, and not in the tasks that take them, where parts of the output are not there."""
+        problems = []
+        for path in self.asked:
+            try:
+                at(output, path)
+            except ConfigError as error:
+                problems.append(str(error))
+        if problems:
+            raise AirflowFailException(
+                "The search has succeeded, and the DAG takes from it what it does not have:\n"
+                + "\n".join(dict.fromkeys(problems))
+            )

@@ -14,6 +14,7 @@ from airflow_provider_raynode import __version__
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.exceptions import BindingError, ConfigError
 from airflow_provider_raynode.links.ray_job import RayJobLink
+from airflow_provider_raynode.operators._place import placed
 from airflow_provider_raynode.operators._resolve import (
     as_returns,
     check_arguments,
@@ -21,6 +22,7 @@ from airflow_provider_raynode.operators._resolve import (
     check_early,
     check_limits,
     check_secrets,
+    is_static,
     load_config,
 )
 from airflow_provider_raynode.returns import Return
@@ -94,32 +96,44 @@ class RayFanOutOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        check_callable(python_callable)
-        check_secrets(secrets)
-        check_limits(
-            startup_timeout_s=startup_timeout_s, run_timeout_s=run_timeout_s, attach_timeout_s=attach_timeout_s
-        )
-        if on_change not in ("refuse", "restart"):
-            raise ConfigError(f"on_change: {on_change!r} is not allowed: refuse or restart")
-        if isinstance(ray_config, RayConfig):
-            ray_config = ray_config.model_dump(mode="json", exclude_unset=True)
-        elif isinstance(ray_config, Path):
-            ray_config = str(ray_config)
-        self.python_callable = python_callable
-        self.ray_config = ray_config
-        self.op_kwargs = dict(op_kwargs or {})
-        self.returns = as_returns(returns)
-        self.ray_conn_id = ray_conn_id
-        self.secrets = tuple(secrets)
-        self.parameters_file = None if parameters_file is None else str(parameters_file)
-        self.startup_timeout_s = startup_timeout_s
-        self.run_timeout_s = run_timeout_s
-        self.attach_timeout_s = attach_timeout_s
-        self.on_change: OnChange = on_change
-        self.ray_node_id = ray_node_id
-        self._submitting: tuple[JobRef, NodeSpec] | None = None
-        if (parsed := self.get_dag()) is not None:
-            check_early(python_callable, ray_config, self.op_kwargs, parsed, self.parameters_file)
+        parsed = self.get_dag()
+        kind, name = ("task", self.task_id) if ray_node_id is None else ("node", ray_node_id)
+        with placed(kind, name, parsed.dag_id if parsed is not None else None):
+            check_callable(python_callable)
+            check_secrets(secrets)
+            check_limits(
+                startup_timeout_s=startup_timeout_s, run_timeout_s=run_timeout_s, attach_timeout_s=attach_timeout_s
+            )
+            if on_change not in ("refuse", "restart"):
+                raise ConfigError(f"on_change: {on_change!r} is not allowed: refuse or restart")
+            if op_kwargs is not None and not isinstance(op_kwargs, Mapping):
+                raise ConfigError(f"op_kwargs: expected a dict of arguments by name, got {op_kwargs!r:.80}")
+            if names := [name for name in op_kwargs or () if not isinstance(name, str)]:
+                raise ConfigError(f"op_kwargs: {names[0]!r:.80} is no name of an argument")
+            if isinstance(ray_config, RayConfig):
+                ray_config = ray_config.model_dump(mode="json", exclude_unset=True)
+            elif isinstance(ray_config, Path):
+                ray_config = str(ray_config)
+            self.python_callable = python_callable
+            self.ray_config = ray_config
+            self.op_kwargs = dict(op_kwargs or {})
+            self.returns = as_returns(returns)
+            self.ray_conn_id = ray_conn_id
+            self.secrets = tuple(secrets)
+            self.parameters_file = None if parameters_file is None else str(parameters_file)
+            self.startup_timeout_s = startup_timeout_s
+            self.run_timeout_s = run_timeout_s
+            self.attach_timeout_s = attach_timeout_s
+            self.on_change: OnChange = on_change
+            self.ray_node_id = ray_node_id
+            self.hyperparameters: tuple[str, ...] | None = None
+            """Names in a trial's config, where the config is known when the DAG file is parsed."""
+            self._submitting: tuple[JobRef, NodeSpec] | None = None
+            if parsed is not None and is_static(ray_config):
+                config = check_early(
+                    python_callable, ray_config, self.op_kwargs, parsed, self.parameters_file, self.returns
+                )
+                self.hyperparameters = tuple(config.search_space)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stage and submit; see the class."""

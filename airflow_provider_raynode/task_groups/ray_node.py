@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from airflow.sdk import TaskGroup
 
+from airflow_provider_raynode.operators._output import KnownOutput, NodeArgument, NodeOutput
 from airflow_provider_raynode.operators.fan_in import RayFanInOperator
 from airflow_provider_raynode.operators.fan_out import (
     DEFAULT_ATTACH_TIMEOUT_S,
@@ -15,9 +16,15 @@ from airflow_provider_raynode.operators.fan_out import (
     RayFanOutOperator,
 )
 from airflow_provider_raynode.operators.tune import RayTuneOperator
+from airflow_provider_raynode.task_groups._arguments import (
+    TaskArguments,
+    completed,
+    inherited_defaults,
+    task_arguments,
+)
 
 if TYPE_CHECKING:
-    from airflow.sdk import XComArg
+    from airflow.sdk import DAG
 
     from airflow_provider_raynode.config import RayConfig
     from airflow_provider_raynode.operators._attempt import OnChange
@@ -25,12 +32,14 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.returns import Return
 
 
-class RayNode(TaskGroup):
+class RayNode(TaskGroup, NodeArgument):
     """A hyperparameter search as one node of a DAG: the tasks `fan_out`, `tune` and `fan_in` in a group.
 
     It takes part in dependencies like any task group (`a >> node >> b`), stands inside other groups, and inside a
     mapped task group every map index is a node of its own. `output` is what fan-in pushes:
-    `{best_trial, best_config, best_metrics, outputs, trials, run_record}`.
+    `{best_trial, best_config, best_metrics, outputs, trials, run_record}`. Tasks take it, the node itself (which stands
+    for it), or a part of it at any depth: `node.outputs["model"]`, `node.best_config`,
+    `node.output["best_metrics"]["accuracy"]`.
 
     Example::
 
@@ -43,7 +52,7 @@ class RayNode(TaskGroup):
         )
         evaluate(node.output)
 
-    :param group_id: id of the group; the tasks' ids begin with it.
+    :param group_id: id of the node and its group; the tasks' ids begin with it.
     :param python_callable: the plain function of one trial, or its import path `pkg.mod:fn`.
     :param ray_config: path of the YAML file, relative to the DAG file or absolute, a dict, or a RayConfig. (templated)
     :param op_kwargs: further arguments of the function, XComs included; references are loaded before the call.
@@ -63,10 +72,23 @@ class RayNode(TaskGroup):
         running for a later try.
     :param on_change: what to do when the node runs again after a failure and its function, inputs or search have
         changed, or its state is damaged: `refuse`, or `restart` to start the search anew.
-    :param default_args: defaults of the three tasks (retries, pool, queue, execution_timeout, …).
-    :param group_kwargs: further arguments of Airflow's TaskGroup (tooltip, prefix_group_id, parent_group, …).
+    :param default_args: defaults of the three tasks (retries, pool, queue, …), over those of the DAG and of the groups
+        around it. As with an operator, every parameter of the node takes its default from there as well.
+    :param prefix_group_id: the ids of the tasks begin with the group's and a dot; else with its own id and an
+        underscore.
+    :param parent_group: the group in which the node stands; default: the one that is open here.
+    :param dag: the DAG; default: the one that is open here.
+    :param group_display_name: name in Airflow's UI in the place of the id.
+    :param tooltip: text in Airflow's UI when the mouse is over the node.
+    :param doc_md: Markdown on the node in Airflow's UI.
+    :param ui_color: colour of the node in Airflow's UI.
+    :param ui_fgcolor: colour of its text.
+    :param add_suffix_on_collision: append `__1` and so on where the id is taken, in place of an error.
+    :param task_args: Airflow's arguments of a task (retries, pool, execution_timeout, trigger_rule, callbacks, …); they
+        win over default_args. `docs/parameters.md` says which task gets which.
     """
 
+    @completed
     def __init__(
         self,
         group_id: str,
@@ -87,11 +109,31 @@ class RayNode(TaskGroup):
         on_kill: OnKill = "stop",
         on_change: OnChange = "refuse",
         default_args: Mapping[str, Any] | None = None,
-        **group_kwargs: Any,
+        prefix_group_id: bool = True,
+        parent_group: TaskGroup | None = None,
+        dag: DAG | None = None,
+        group_display_name: str = "",
+        tooltip: str = "",
+        doc_md: str | None = None,
+        ui_color: str = "CornflowerBlue",
+        ui_fgcolor: str = "#000",
+        add_suffix_on_collision: bool = False,
+        **task_args: Unpack[TaskArguments],
     ) -> None:
-        defaults: Any = dict(default_args or {})
-        super().__init__(group_id=group_id, default_args=defaults, **group_kwargs)
-        prefix = "" if self.prefix_group_id else f"{group_id}_"
+        given: dict[str, Any] = {"parent_group": parent_group, "dag": dag, "default_args": dict(default_args or {})}
+        super().__init__(
+            group_id=group_id,
+            prefix_group_id=prefix_group_id,
+            tooltip=tooltip,
+            doc_md=doc_md,
+            ui_color=ui_color,
+            ui_fgcolor=ui_fgcolor,
+            group_display_name=group_display_name,
+            add_suffix_on_collision=add_suffix_on_collision,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+        arguments = task_arguments(task_args, inherited_defaults(self.dag, self.parent_group, self.default_args))
+        prefix = "" if self.prefix_group_id else f"{self._group_id}_"
         with self:
             self.fan_out = RayFanOutOperator(
                 task_id=f"{prefix}fan_out",
@@ -107,6 +149,7 @@ class RayNode(TaskGroup):
                 attach_timeout_s=attach_timeout_s,
                 on_change=on_change,
                 ray_node_id=self.group_id,
+                **arguments["fan_out"],
             )
             self.tune = RayTuneOperator(
                 task_id=f"{prefix}tune",
@@ -115,15 +158,43 @@ class RayNode(TaskGroup):
                 poll_interval_s=poll_interval_s,
                 grace_s=grace_s,
                 on_kill=on_kill,
+                **arguments["tune"],
             )
-            self.fan_in = RayFanInOperator(task_id=f"{prefix}fan_in", job=self.tune.output)
+            self.fan_in = RayFanInOperator(task_id=f"{prefix}fan_in", job=self.tune.output, **arguments["fan_in"])
+        self.fan_in.known = KnownOutput(str(self.group_id), tuple(self.fan_out.returns), self.fan_out.hyperparameters)
 
     @property
-    def output(self) -> XComArg:
-        """What fan-in pushes; a task that takes it runs after the node."""
-        return self.fan_in.output
+    def outputs(self) -> NodeOutput:
+        """The references of the function's outputs by name: `node.outputs["model"]`."""
+        return self.output["outputs"]
+
+    @property
+    def best_trial(self) -> NodeOutput:
+        """The id of the best trial."""
+        return self.output["best_trial"]
+
+    @property
+    def best_config(self) -> NodeOutput:
+        """The hyperparameters of the best trial: `node.best_config["learning_rate"]`."""
+        return self.output["best_config"]
+
+    @property
+    def best_metrics(self) -> NodeOutput:
+        """The metrics of the best trial: `node.best_metrics["accuracy"]`."""
+        return self.output["best_metrics"]
+
+    @property
+    def trials(self) -> NodeOutput:
+        """The reference of the table of all trials."""
+        return self.output["trials"]
+
+    @property
+    def run_record(self) -> NodeOutput:
+        """The reference of the run record."""
+        return self.output["run_record"]
 
 
+@completed
 def ray_node(
     group_id: str,
     *,
@@ -131,7 +202,28 @@ def ray_node(
     ray_config: str | Path | Mapping[str, Any] | RayConfig,
     op_kwargs: Mapping[str, Any] | None = None,
     returns: Iterable[Return | str] = (),
-    **node_kwargs: Any,
+    ray_conn_id: str = DEFAULT_CONN_ID,
+    secrets: Sequence[str] = (),
+    parameters_file: str | Path | None = None,
+    deferrable: bool | None = None,
+    poll_interval_s: float = 2.0,
+    grace_s: float = 300.0,
+    startup_timeout_s: float | None = None,
+    run_timeout_s: float | None = None,
+    attach_timeout_s: float | None = DEFAULT_ATTACH_TIMEOUT_S,
+    on_kill: OnKill = "stop",
+    on_change: OnChange = "refuse",
+    default_args: Mapping[str, Any] | None = None,
+    prefix_group_id: bool = True,
+    parent_group: TaskGroup | None = None,
+    dag: DAG | None = None,
+    group_display_name: str = "",
+    tooltip: str = "",
+    doc_md: str | None = None,
+    ui_color: str = "CornflowerBlue",
+    ui_fgcolor: str = "#000",
+    add_suffix_on_collision: bool = False,
+    **task_args: Unpack[TaskArguments],
 ) -> RayNode:
     """Return a RayNode, in the DAG and group that are open here; the parameters are RayNode's."""
     return RayNode(
@@ -140,5 +232,26 @@ def ray_node(
         ray_config=ray_config,
         op_kwargs=op_kwargs,
         returns=returns,
-        **node_kwargs,
+        ray_conn_id=ray_conn_id,
+        secrets=secrets,
+        parameters_file=parameters_file,
+        deferrable=deferrable,
+        poll_interval_s=poll_interval_s,
+        grace_s=grace_s,
+        startup_timeout_s=startup_timeout_s,
+        run_timeout_s=run_timeout_s,
+        attach_timeout_s=attach_timeout_s,
+        on_kill=on_kill,
+        on_change=on_change,
+        default_args=default_args,
+        prefix_group_id=prefix_group_id,
+        parent_group=parent_group,
+        dag=dag,
+        group_display_name=group_display_name,
+        tooltip=tooltip,
+        doc_md=doc_md,
+        ui_color=ui_color,
+        ui_fgcolor=ui_fgcolor,
+        add_suffix_on_collision=add_suffix_on_collision,
+        **task_args,
     )
