@@ -24,7 +24,7 @@ class Return(BaseModel):
 
 
 def declared_as(name: str, kind: ReturnKind) -> Return:
-    """Return the output of that name.
+    """Return the output of that name; the node checks names, so that its error says where.
 
     :raises ConfigError: it is no name.
     """
@@ -39,14 +39,14 @@ def declared_as(name: str, kind: ReturnKind) -> Return:
 
 def pickled(name: str) -> Return:
     """Keep the returned value `name` as a pickle in the catalog; its reference is in the node's `outputs`."""
-    return declared_as(name, "pickled")
+    return Return.model_construct(name=name, kind="pickled")
 
 
 def json_value(name: str) -> Return:
     """Keep the returned value `name` as JSON in the catalog; public as `airflow_provider_raynode.json`."""
-    return declared_as(name, "json")
+    return Return.model_construct(name=name, kind="json")
 
 
 def metric(name: str) -> Return:
     """Report the returned value `name`, a number, as a metric of the trial."""
-    return declared_as(name, "metric")
+    return Return.model_construct(name=name, kind="metric")

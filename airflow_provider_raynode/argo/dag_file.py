@@ -66,7 +66,8 @@ def _run(file: Path) -> dict[str, DAG]:
             loader.exec_module(module)
             return _collect(module, registered(), file)
     except RayNodeError as error:
-        raise DagFileError(f"{file}: {error}") from error
+        # A node's error begins with its place.
+        raise DagFileError(str(error) if str(error).startswith(str(file)) else f"{file}: {error}") from error
     except (Exception, SystemExit) as error:
         raise DagFileError(f"{file}: {_told(error, file)}") from error
 

@@ -161,13 +161,13 @@ def at(value: Any, path: Path) -> Any:
     :raises ConfigError: it leads nowhere; the message has what there is.
     """
     for depth, step in enumerate(path):
+        fits = isinstance(value, Mapping) if isinstance(step, str) else _is_list(value)
         try:
-            if isinstance(value, Mapping) if isinstance(step, str) else isinstance(value, Sequence):
-                value = value[step]
-                continue
-        except (KeyError, IndexError):
-            pass
-        raise ConfigError(f"output{shown(path[: depth + 1])} {_missing(value, step)}")
+            if not fits:
+                raise LookupError
+            value = value[step]
+        except LookupError:
+            raise ConfigError(f"output{shown(path[: depth + 1])} {_missing(value, step)}") from None
     return value
 
 
@@ -190,10 +190,14 @@ def shown(path: Collection[str | int]) -> str:
     return "".join(f"[{step!r}]" for step in path)
 
 
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
 def _missing(value: Any, step: str | int) -> str:
     if isinstance(value, Mapping):
         return _none_of(step, list(value))
-    if isinstance(value, Sequence) and not isinstance(value, str):
+    if _is_list(value):
         return f"is not there: there is a list of {len(value)}"
     return f"is not there: there is {value!r:.80}, which has no parts"
 
@@ -283,7 +287,29 @@ def _settle_expand_input(mapped: Any, source: Any, fan_in: Any) -> None:
     elif isinstance(source.value, XComArg):
         source.value = _mappable(source.value, mapped, fan_in)
     else:
-        source.value = _without_nodes(source.value)
+        source.value = [_rendered(each) for each in _without_nodes(source.value)]
+
+
+class _Rendered(ResolveMixin):
+    """An output in a literal list for `expand_kwargs`: all but an XComArg is rendered there."""
+
+    def __init__(self, output: NodeOutput) -> None:
+        self._output = output
+
+    def __repr__(self) -> str:
+        return repr(self._output)
+
+    def iter_references(self) -> Iterator[tuple[Any, str]]:
+        return self._output.iter_references()
+
+    def resolve(self, context: Mapping[str, Any]) -> Any:
+        return self._output.resolve(context)
+
+
+def _rendered(item: Any) -> Any:
+    if not isinstance(item, dict):
+        return item
+    return {name: _Rendered(value) if isinstance(value, NodeOutput) else value for name, value in item.items()}
 
 
 def _mappable(value: XComArg, mapped: Any, fan_in: Any) -> XComArg:

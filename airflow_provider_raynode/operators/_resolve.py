@@ -92,7 +92,7 @@ def as_returns(returns: Iterable[Return | str]) -> tuple[Return, ...]:
             raise ConfigError(
                 f"returns: expected pickled('name'), json('name'), metric('name') or a name, got {item!r}"
             )
-        declared = item if isinstance(item, Return) else declared_as(item, "auto")
+        declared = declared_as(item.name, item.kind) if isinstance(item, Return) else declared_as(item, "auto")
         if declared.name in found:
             raise ConfigError(f"returns: {declared.name!r} is declared twice")
         found[declared.name] = declared
