@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.config._section import Loc, Problem
-from airflow_provider_raynode.config.domains import Domain, is_domain
+from airflow_provider_raynode.config._values import shown
+from airflow_provider_raynode.config.domains import Domain, is_domain, within
 from airflow_provider_raynode.config.schedulers import (
     PB2,
     HyperBandForBOHB,
@@ -34,7 +35,7 @@ def combination_problems(tune: RayTune) -> Iterator[Problem]:
     if not tune.search_space and not isinstance(scheduler, _POPULATION):
         yield ("search_space",), NO_SPACE
     yield from _scheduler_problems(tune, scheduler)
-    yield from _mutation_problems(tune.search_space, scheduler)
+    yield from _mutation_problems(tune, scheduler)
     if isinstance(scheduler, _POPULATION) and searcher is not None and learns:
         yield (
             ("search_algorithm", "type"),
@@ -119,13 +120,23 @@ def _point_problems(tune: RayTune, searcher: Searcher, *, complete: bool) -> Ite
             yield from problems_of_point(tree, point, (*where, index), complete=complete)
 
 
-def _mutation_problems(space: Mapping[str, Any], scheduler: Scheduler | None) -> Iterator[Problem]:
-    """Yield mutations of what is no value of its own in the search space."""
-    for name in ("hyperparam_mutations", "hyperparam_bounds"):
-        yield from _mismatches(space, getattr(scheduler, name, None) or {}, ("scheduler", name))
+def _mutation_problems(tune: RayTune, scheduler: Scheduler | None) -> Iterator[Problem]:
+    """Yield mutations that do not fit what the search space says of the same name."""
+    front = ("scheduler",) if scheduler is tune.scheduler else ("scheduler", "base_scheduler")
+    if isinstance(scheduler, PopulationBasedTraining):
+        mutations = scheduler.hyperparam_mutations
+        yield from _mismatches(tune.search_space, mutations, (*front, "hyperparam_mutations"), _factor_problems)
+    if isinstance(scheduler, PB2):
+        bounds = scheduler.hyperparam_bounds
+        yield from _mismatches(tune.search_space, bounds, (*front, "hyperparam_bounds"), _bounds_problems)
 
 
-def _mismatches(space: Mapping[str, Any], mutations: Mapping[str, Any], loc: Loc) -> Iterator[Problem]:
+def _mismatches(
+    space: Mapping[str, Any],
+    mutations: Mapping[str, Any],
+    loc: Loc,
+    check: Callable[[Any, Any, Loc], Iterator[Problem]],
+) -> Iterator[Problem]:
     for name, mutation in mutations.items():
         if name not in space:
             continue
@@ -135,4 +146,34 @@ def _mismatches(space: Mapping[str, Any], mutations: Mapping[str, Any], loc: Loc
             kind = "a nested part" if nested else "one value"
             yield (*loc, name), f"is {kind} here and not in search_space: a mutation is written as the space is"
         elif nested:
-            yield from _mismatches(below, mutation, (*loc, name))
+            yield from _mismatches(below, mutation, (*loc, name), check)
+        else:
+            yield from check(below, mutation, (*loc, name))
+
+
+def _factor_problems(below: Any, mutation: Any, loc: Loc) -> Iterator[Problem]:
+    """Yield a mutation of PBT that multiplies what is no number."""
+    if is_domain(mutation) and mutation["type"] != "choice" and not _is_numeric(below):
+        yield loc, f"{mutation['type']} changes numbers, and {shown(below)} in search_space is none: list the values"
+
+
+def _bounds_problems(below: Any, bounds: Any, loc: Loc) -> Iterator[Problem]:
+    """Yield bounds of PB2 that leave no legal value of the search space."""
+    if "/" in str(loc[-1]):
+        yield loc, "PB2 does not allow a slash in a name"
+    if not _is_numeric(below) or (is_domain(below) and below["type"] in ("choice", "grid_search")):
+        yield loc, f"PB2 changes numbers within bounds, and {shown(below)} in search_space is no range: use PBT"
+    elif isinstance(bounds, list) and len(bounds) == 2:
+        try:
+            within(below, *bounds)
+        except ValueError as error:
+            yield loc, f"leaves no value of the domain in search_space: {error}"
+
+
+def _is_numeric(value: Any) -> bool:
+    """Whether a value of the search space is a number in every trial."""
+    if is_domain(value):
+        if value["type"] == "constant":
+            return _is_numeric(value["value"])
+        return all(_is_numeric(each) for each in (*value.get("choices", ()), *value.get("values", ())))
+    return isinstance(value, int | float) and not isinstance(value, bool)

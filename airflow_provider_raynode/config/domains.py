@@ -255,3 +255,23 @@ def domain_name(word: str) -> str | None:
 def is_domain(value: Any) -> bool:
     """Whether a value of a normalised search space is a domain, and neither a constant nor a nested part."""
     return isinstance(value, Mapping) and isinstance(word := value.get("type"), str) and word in DOMAINS
+
+
+def within(said: Any, low: float, high: float) -> Meaning:
+    """Return what is legal of a value of the search space between two bounds.
+
+    :raises ValueError: nothing is.
+    """
+    meaning: Meaning = Span(low, high)
+    if is_domain(said):
+        meaning = DOMAINS[said["type"]].model_validate(said).meaning()
+    elif isinstance(said, int):
+        meaning = Multiples(-(2**63), 2**63 - 1)
+    if isinstance(meaning, Multiples):
+        least, most = meaning.nth(0), meaning.nth(meaning.last - meaning.first)
+        return multiples(max(low, least), min(high, most), meaning.q)
+    if isinstance(meaning, Span):
+        low, high = max(low, meaning.low), min(high, meaning.high)
+    if low > high:
+        raise ValueError(f"{digits(low)} is above {digits(high)}")
+    return Span(float(low), float(high))

@@ -153,10 +153,10 @@ class EncodedSearcher(Searcher):
         proposal = self.searcher.suggest(trial_id)
         if not isinstance(proposal, Mapping):
             return proposal
-        values = self._point_of(proposal) or self._encoding.values(proposal)
+        values = self._point_of(trial_id, proposal) or self._encoding.values(proposal)
         return self._tree.config(lambda variable: values[variable.name])
 
-    def _point_of(self, proposal: Mapping[str, Any]) -> dict[str, Any] | None:
+    def _point_of(self, trial_id: str, proposal: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the first point that a proposal is, as it was given."""
         for index, values in enumerate(self._points):
             encoded = self._encoding.proposal(values)
@@ -211,6 +211,33 @@ class EncodedSearcher(Searcher):
     def set_state(self, state: dict[str, Any]) -> None:
         """Take what Ray has saved."""
         self._points = list(state["points"])
+
+
+class EncodedZOOpt(EncodedSearcher):
+    """ZOOpt on an encoded space.
+
+    It forgets the first points that it is given as soon as one trial has ended. So it gets none: each is put in the
+    place of a proposal of its own, and it learns from it. And it waits for its first trials when they have all ended
+    before it is asked again, as in a search that runs one trial at a time: for ever.
+    """
+
+    def suggest(self, trial_id: str) -> Any:
+        """See `EncodedSearcher`."""
+        proposal = super().suggest(trial_id)
+        optimizer = cast(Any, self.searcher).optimizer
+        if proposal is None and optimizer.semaphore == 0 and optimizer.live_num == 0:
+            optimizer.semaphore = 1
+            proposal = super().suggest(trial_id)
+        return proposal
+
+    def _point_of(self, trial_id: str, proposal: Mapping[str, Any]) -> dict[str, Any] | None:
+        if not self._points:
+            return None
+        values = self._points.pop(0)
+        encoded = self._encoding.proposal(values)
+        zoopt = cast(Any, self.searcher)
+        zoopt.solution_dict[trial_id].set_x([encoded[name] for name in zoopt._dim_keys])
+        return {**self._encoding.values(encoded), **values}
 
 
 def _number(value: Any) -> float:

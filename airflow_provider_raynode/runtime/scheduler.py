@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.schedulers.resource_changing_scheduler import DistributeResources, DistributeResourcesToTopJob
 
 from airflow_provider_raynode.config import RayConfig
-from airflow_provider_raynode.config.domains import DOMAINS
+from airflow_provider_raynode.config.domains import is_domain
 from airflow_provider_raynode.config.schedulers import (
+    PB2,
     PopulationBasedTraining,
     ResourceAllocation,
     ResourceChangingScheduler,
@@ -17,7 +19,7 @@ from airflow_provider_raynode.config.schedulers import (
 )
 from airflow_provider_raynode.runtime._ray_class import ray_class, seed_globals
 from airflow_provider_raynode.runtime.names import key_of
-from airflow_provider_raynode.runtime.space import build_space
+from airflow_provider_raynode.runtime.space import Drawn, build_space
 
 _ALLOCATIONS = {
     "DistributeResources": DistributeResources,
@@ -35,20 +37,27 @@ def build_scheduler(config: RayConfig) -> TrialScheduler | None:
     if tune is None or tune.scheduler is None:
         return None
     seed_globals(tune.seed)
-    return _build(tune.scheduler)
+    return _build(tune.scheduler, tune.search_space)
 
 
-def _build(scheduler: Scheduler) -> TrialScheduler:
+def _build(scheduler: Scheduler, space: Mapping[str, Any]) -> TrialScheduler:
     if scheduler.ray_class.startswith("optuna."):
         return _pruning(scheduler)
     arguments = scheduler.arguments()
     if "time_attr" in arguments:
         arguments["time_attr"] = key_of(arguments["time_attr"])
     if isinstance(scheduler, PopulationBasedTraining):
+        from airflow_provider_raynode.runtime.explore import LegalPBT, mutated
+
         arguments["hyperparam_mutations"] = _mutations(scheduler.hyperparam_mutations)
+        return LegalPBT(domains=mutated(scheduler.hyperparam_mutations), **arguments)
+    if isinstance(scheduler, PB2):
+        from airflow_provider_raynode.runtime.explore import LegalPB2, bounded
+
+        return LegalPB2(domains=bounded(scheduler.hyperparam_bounds, space), **arguments)
     if isinstance(scheduler, ResourceChangingScheduler):
         base = scheduler.base_scheduler
-        arguments["base_scheduler"] = None if base is None else _build(base)
+        arguments["base_scheduler"] = None if base is None else _build(base, space)
         arguments["resources_allocation_function"] = _allocation(scheduler.resources_allocation_function)
     built: TrialScheduler = ray_class(scheduler)(**arguments)
     return built
@@ -65,12 +74,14 @@ def _mutations(mutations: dict[str, Any]) -> dict[str, Any]:
     """Return the mutations as Ray takes them: a choice as a list, since Ray would multiply its value by a factor."""
     result: dict[str, Any] = {}
     for name, value in mutations.items():
-        if isinstance(value, dict) and value.get("type") == "choice":
-            value = value["choices"]
-        elif isinstance(value, dict) and value.get("type") not in DOMAINS:
+        if isinstance(value, dict) and not is_domain(value):
             result[name] = _mutations(value)
             continue
-        result[name] = build_space({name: value})[name]
+        if is_domain(value) and value["type"] == "choice":
+            value = value["choices"]
+        built = build_space({name: value})[name]
+        # A domain with one value is a value, which Ray takes in a list only.
+        result[name] = built if isinstance(built, Drawn | list) else [built]
     return result
 
 

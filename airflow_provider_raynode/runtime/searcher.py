@@ -19,7 +19,7 @@ from airflow_provider_raynode.config.space_tree import SpaceTree
 from airflow_provider_raynode.config.tune import RayTune
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.runtime._ray_class import ray_class, seed_globals
-from airflow_provider_raynode.runtime.encoding import EncodedSearcher, Encoding
+from airflow_provider_raynode.runtime.encoding import EncodedSearcher, EncodedZOOpt, Encoding
 from airflow_provider_raynode.runtime.random_search import RandomSearch
 
 # What each library does not know: Nevergrad rounds, which makes the two ends of a range of integers half as likely.
@@ -61,6 +61,8 @@ def build_searcher(config: RayConfig) -> Searcher | SearchAlgorithm | None:
     if isinstance(searcher, NevergradSearch):
         arguments["optimizer"] = _nevergrad_optimizer(searcher.optimizer)
     encoding = Encoding(tree, **_ENCODINGS.get(type(searcher), {}))
+    if isinstance(searcher, ZOOptSearch):
+        return EncodedZOOpt(ray_class(searcher)(**arguments), tree, encoding, points)
     if points:
         arguments["points_to_evaluate"] = [encoding.proposal(point) for point in points]
     run = [] if arguments.get("evaluated_rewards") else points

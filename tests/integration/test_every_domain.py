@@ -235,7 +235,7 @@ def first_proposals(searcher: type[Searcher], space: dict[str, Any]) -> list[dic
 
 @pytest.fixture(scope="module")
 def by_random_search() -> list[dict[str, Any]]:
-    return drawn(config_of(SEARCHERS[0], SPACE), 2000)
+    return drawn(config_of(SEARCHERS[0], SPACE), 800)
 
 
 def test_every_kind_of_domain_is_there() -> None:
@@ -270,7 +270,7 @@ def test_what_is_proposed_after_learning_is_legal_too(searcher: type[Searcher], 
     """The least score is where every number is largest: the proposals go to the bounds."""
     require(searcher)
     # A Gaussian process over all of them takes minutes.
-    names = list(CASES)[::5] if searcher.class_name() == "BayesOptSearch" else list(CASES)
+    names = list(CASES)[::9] if searcher.class_name() == "BayesOptSearch" else list(CASES)
     space = {name: SPACE[name] for name in names}
     proposals = drawn(config_of(searcher, space, **LEARNING.get(searcher.class_name(), {})), 12, lambda index: -index)
     assert len(proposals) >= 10
