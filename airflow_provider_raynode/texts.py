@@ -12,11 +12,12 @@ def clean(text: str) -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """Return `text`, or where it is longer than `length`, its two ends and a note on what was between."""
+    """Return `text`, or where it is longer than `length`, its two ends and a note on what was between, as long."""
     if len(text) <= length:
         return text
-    left_out = len(text) - length
-    return f"{text[: length // 2]} … [{left_out:,} characters left out] … {text[-(length - length // 2) :]}"
+    note = f" … [{len(text) - length:,} characters and more left out] … "
+    ends = max(length - len(note), 0)
+    return f"{text[: ends // 2]}{note}{text[len(text) - (ends - ends // 2) :]}"
 
 
 def cleaned(value: Any) -> Any:

@@ -6,6 +6,15 @@ import abc
 from typing import Any, BinaryIO, ClassVar
 
 
+class UnfitError(ValueError):
+    """A part of a value does not fit the kind: `path` to it from the value (`.auc[3]`), and why."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path or 'it'} {reason}")
+        self.path = path
+        self.reason = reason
+
+
 class Serializer(abc.ABC):
     """Writes and reads the values of one kind; register an instance with `register_serializer`.
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
+from airflow_provider_raynode.catalog._base import UnfitError
 from airflow_provider_raynode.catalog._kinds import serializer_for, serializer_of
 from airflow_provider_raynode.catalog._layout import node_path, safe_segment
 from airflow_provider_raynode.catalog._ref import CatalogRef
@@ -121,6 +122,11 @@ class Catalog:
                 serializer.dump(value, stream)
             except (OSError, CatalogError):
                 raise
+            except UnfitError as error:
+                where = f"{name or 'the value'}{error.path}"
+                raise CatalogError(
+                    f"{where} {error.reason}; it cannot be stored as {serializer.kind} ({uri})"
+                ) from None
             except Exception as error:
                 raise CatalogError(
                     f"{uri}: a {type(value).__module__}.{type(value).__qualname__} cannot be stored as "

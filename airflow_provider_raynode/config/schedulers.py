@@ -36,7 +36,10 @@ class Scheduler(Kind):
 class Measured(Scheduler):
     """A scheduler that compares trials by the search's metric."""
 
-    time_attr: Text = Field(default="training_iteration", description="the reported value that counts a trial's time")
+    time_attr: Text = Field(
+        default="training_iteration",
+        description="the reported value that counts a trial's time: in each report, a number that grows",
+    )
     metric: Text | None = Field(default=None, description="as ray_tune.metric, with which it must agree")
     mode: Literal["min", "max"] | None = Field(default=None, description="as ray_tune.mode, with which it must agree")
 

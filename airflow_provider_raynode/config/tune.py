@@ -43,6 +43,8 @@ else:
     ]
 
 DEFAULT_NUM_SAMPLES = 10
+# What Tune itself counts of each trial, and the node shows among its metrics.
+COUNTED = ("training_iteration", "time_total_s")
 _PARTS = ("search_algorithm", "scheduler")
 
 
@@ -80,7 +82,9 @@ class Checkpoint(Section):
 
     num_to_keep: PositiveInteger | None = Field(default=None, description="checkpoints kept per trial; left out: all")
     checkpoint_score_attribute: Text | None = Field(
-        default=None, description="metric that says which checkpoints are best; left out: the latest"
+        default=None,
+        description="metric that says which checkpoints are best; left out: the latest. A report with a checkpoint "
+        "must have it",
     )
     checkpoint_score_order: Literal["max", "min"] = Field(default="max", description="which end of it is best")
 
@@ -109,7 +113,9 @@ class RayTune(Section):
     time_budget_s: PositiveNumber | None = Field(default=None, description="seconds after which the search ends")
     stop: dict[Text, Number] | None = Field(
         default=None,
-        description="a trial ends when the reported value reaches the bound, e.g. {training_iteration: 20}",
+        description="a trial ends when a reported value reaches its bound, e.g. {training_iteration: 20}: the metric in "
+        "its own direction (with mode min at or below the bound), every other value at or above it; a name that nobody "
+        "reports fails the trial at its second report",
     )
     seed: Seed | None = Field(default=None, description="seed of the search, for runs that propose the same trials")
     scheduler: AnyScheduler | None = Field(
@@ -175,6 +181,11 @@ class RayTune(Section):
             yield ("search_space",), NO_SPACE
 
     def _metric_problems(self) -> Iterator[Problem]:
+        if self.metric in COUNTED:
+            yield (
+                ("metric",),
+                f"{self.metric!r} is counted by Tune itself; name a value that the function reports, under another name",
+            )
         what = {
             "metric": "the name of the returned or reported value to compare, e.g. metric: accuracy",
             "mode": "max or min, whichever of the metric is best",

@@ -218,16 +218,23 @@ def check_early(
 
 
 def check_metric(config: RayConfig, returns: Iterable[Return]) -> None:
-    """Refuse a metric of the search that is declared as an output.
+    """Refuse a metric of the search that is declared as an output, and a name that Tune itself counts.
 
     :raises ConfigError: see above.
     """
+    from airflow_provider_raynode.config.tune import COUNTED
+
     metric = config.ray_tune.metric if config.ray_tune is not None else None
     for declared in returns:
         if declared.name == metric and declared.kind not in ("auto", "metric"):
             raise ConfigError(
                 f"returns: {metric!r} is the metric of the search (ray_tune.metric), a number, and is declared as "
                 f"{declared.kind}: write metric({metric!r}), or leave it out"
+            )
+        if declared.name in COUNTED:
+            raise ConfigError(
+                f"returns: {declared.name!r} is counted by Tune itself and always among the metrics: leave it out, or "
+                "give the function's own value another name"
             )
 
 

@@ -21,6 +21,7 @@ from airflow_provider_raynode.operators._resolve import (
     check_callable,
     check_early,
     check_limits,
+    check_metric,
     check_secrets,
     is_static,
     load_config,
@@ -168,6 +169,7 @@ class RayFanOutOperator(BaseOperator):
         config = load_config(self.ray_config, context["dag"])
         for text in config.warnings:
             self.log.warning("%s", text)
+        check_metric(config, self.returns)
         parameters = load_parameters(self.parameters_file, context["dag"])
         if callable(self.python_callable):
             check_arguments(self.python_callable, config, self.op_kwargs, parameters)

@@ -10,6 +10,8 @@ import difflib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from airflow_provider_raynode.config.tune import COUNTED
+
 # Key of a Tune result under which a trial's references travel to the driver, as JSON text.
 OUTPUTS_KEY = "raynode_outputs"
 _FRONT = "raynode:"
@@ -26,7 +28,7 @@ COUNTERS = frozenset(
     }
 )
 # Those that the node shows among a trial's metrics: a metric of the function's own cannot have these names.
-SHOWN = ("training_iteration", "time_total_s")
+SHOWN = COUNTED
 # What Tune puts into a result or reads from it, apart from the counters.
 _TUNES_OWN = frozenset(
     {

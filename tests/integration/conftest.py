@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import secrets
 import shutil
+import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from driven import Ran
 from ray_head import RayHead, await_node, free_ports, start, stop
+from staged import stage
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +44,34 @@ def ray_connection(ray_head: RayHead, monkeypatch: pytest.MonkeyPatch) -> RayHea
     host = ray_head.address.removeprefix("http://")
     monkeypatch.setenv("AIRFLOW_CONN_RAY_DEFAULT", f"ray://:{ray_head.token}@{host}")
     return ray_head
+
+
+@pytest.fixture(scope="module")
+def connected() -> Iterator[None]:
+    """One embedded Ray for the module; the driver uses the connection that is there."""
+    import ray
+
+    os.environ["RAY_DEDUP_LOGS"] = "0"
+    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.WARNING)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def run(connected: None, tmp_path: Path) -> Iterator[Callable[..., Ran]]:
+    """Stage a function with a search and run its driver to the end."""
+    from airflow_provider_raynode.runtime.driver import Driver, read_spec
+
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def ran(function: Any, ray_tune: dict[str, Any] | None = None, **options: Any) -> Ran:
+        options.setdefault("resources", {"num_cpus": 0.5})
+        ray_tune = ray_tune or {"search_space": {"x": {"type": "grid_search", "values": [1, 2, 3]}}}
+        job, _, node = stage(tmp_path, function, ray_tune, **options)
+        spec, attempt = read_spec(job.spec_uri, job.spec_sha256)
+        code = Driver(spec, job.spec_sha256, attempt, embedded=False).run()
+        return Ran(job, node, code)
+
+    yield ran
+    for number, handler in handlers.items():
+        signal.signal(number, handler)

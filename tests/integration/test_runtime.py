@@ -7,77 +7,25 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from driven import Ran
 from staged import result_of, stage
 
 from airflow_provider_raynode import catalog, context, get_checkpoint, metric, pickled, report
 from airflow_provider_raynode import json as json_return
 from airflow_provider_raynode.catalog import Catalog
-from airflow_provider_raynode.runtime.driver import Driver, main, read_spec
-from airflow_provider_raynode.spec import JobRef, NodeProgress, NodeResult
+from airflow_provider_raynode.runtime.driver import main
+from airflow_provider_raynode.spec import NodeProgress
 
 pytestmark = pytest.mark.ray
 
 GRID = {"search_space": {"x": {"type": "grid_search", "values": [1, 2, 3]}}}
 ONE = {"search_space": {"x": 1}}
-
-
-@pytest.fixture(scope="module")
-def connected() -> Iterator[None]:
-    """One embedded Ray for the module; the driver uses the connection that is there."""
-    import ray
-
-    os.environ["RAY_DEDUP_LOGS"] = "0"
-    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.WARNING)
-    yield
-    ray.shutdown()
-
-
-class Ran:
-    def __init__(self, job: JobRef, node: Catalog, code: int) -> None:
-        self.job, self.node, self.code = job, node, code
-        self.result: NodeResult = result_of(job, node)
-
-    @property
-    def best(self) -> Any:
-        assert self.result.best is not None, self.result.failure
-        return self.result.best
-
-    @property
-    def failure(self) -> Any:
-        assert self.result.failure is not None
-        assert self.code == 1
-        return self.result.failure
-
-    def output(self, name: str) -> Any:
-        return self.node.load(self.result.outputs[name])
-
-    @property
-    def table(self) -> Any:
-        assert self.result.trials is not None
-        return self.node.load(self.result.trials)
-
-
-@pytest.fixture
-def run(connected: None, tmp_path: Path) -> Iterator[Callable[..., Ran]]:
-    """Stage a function with a search and run its driver to the end."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-
-    def ran(function: Any, ray_tune: dict[str, Any] | None = None, **options: Any) -> Ran:
-        options.setdefault("resources", {"num_cpus": 0.5})
-        job, _, node = stage(tmp_path, function, ray_tune or GRID, **options)
-        spec, attempt = read_spec(job.spec_uri, job.spec_sha256)
-        code = Driver(spec, job.spec_sha256, attempt, embedded=False).run()
-        return Ran(job, node, code)
-
-    yield ran
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 # -- what a function returns ---------------------------------------------------------------------------------------
