@@ -113,9 +113,9 @@ class RayTune(Section):
     time_budget_s: PositiveNumber | None = Field(default=None, description="seconds after which the search ends")
     stop: dict[Text, Number] | None = Field(
         default=None,
-        description="a trial ends when a reported value reaches its bound, e.g. {training_iteration: 20}: the metric in "
-        "its own direction (with mode min at or below the bound), every other value at or above it; a name that nobody "
-        "reports fails the trial at its second report",
+        description="a trial ends when a reported value reaches its bound, e.g. {training_iteration: 20}: the metric "
+        "in its own direction (with mode min at or below the bound), every other value at or above it; a name that "
+        "nobody reports fails the trial at its second report",
     )
     seed: Seed | None = Field(default=None, description="seed of the search, for runs that propose the same trials")
     scheduler: AnyScheduler | None = Field(
@@ -184,7 +184,7 @@ class RayTune(Section):
         if self.metric in COUNTED:
             yield (
                 ("metric",),
-                f"{self.metric!r} is counted by Tune itself; name a value that the function reports, under another name",
+                f"{self.metric!r} is counted by Tune itself: name a value that the function reports",
             )
         what = {
             "metric": "the name of the returned or reported value to compare, e.g. metric: accuracy",

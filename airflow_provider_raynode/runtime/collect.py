@@ -198,9 +198,11 @@ def _table(
         )
     frame = pd.DataFrame(rows, columns=None if rows else ["trial_id", "status", "error"])
     for column in frame.columns:
-        types = {type(value) for value in frame[column] if value is not None and value == value}
-        if not (types <= {bool} or types <= {int, float} or types <= {str}):
-            # Parquet has one type per column; a choice between numbers and names is kept as JSON text.
+        values = [value for value in frame[column] if value is not None and value == value]
+        types = {type(value) for value in values}
+        large = any(isinstance(value, int) and value.bit_length() > 63 for value in values)
+        if large or not (types <= {bool} or types <= {int, float} or types <= {str}):
+            # Parquet has one type per column, of 64 bits; a choice between numbers and names is kept as JSON text.
             frame[column] = [None if value is None else json.dumps(sanitised(value)) for value in frame[column]]
     return attempt.put(frame, "trials", kind="parquet")
 

@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -91,7 +90,7 @@ class Driver:
         try:
             with self._watched():
                 fields = self._run()
-        except Exception as error:
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # a module of the author's may exit when imported
             fields = _failure_fields(error)
         for number in _STOP_SIGNALS:  # what is decided is written
             signal.signal(number, signal.SIG_IGN)
@@ -324,14 +323,15 @@ def delivered(spec: NodeSpec) -> SealedSecrets | None:
     return SealedSecrets(uri=f"{spec.attempt_prefix}/{name}", names=spec.secrets)
 
 
-def _failure_fields(error: Exception) -> dict[str, Any]:
+def _failure_fields(error: BaseException) -> dict[str, Any]:
     """Return the result's fields for an error: ours by its message, a foreign one with its traceback."""
     found = getattr(error, "found", None)
     fields = dict(vars(found)) if found is not None else {}
     failure = getattr(error, "failure", None)
     if failure is None:
-        text = "" if isinstance(error, RayNodeError) else traceback.format_exc()
-        failure = NodeFailure(type=type(error).__name__, message=str(error) or repr(error), traceback=text)
+        from airflow_provider_raynode.runtime.failures import error_of_search
+
+        failure = error_of_search(error)
     return {**fields, "failure": failure}
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 from airflow_provider_raynode.exceptions import RayNodeError
 from airflow_provider_raynode.spec import NodeFailure
@@ -213,10 +212,17 @@ def _plain(name: str) -> str:
 
 
 def error_of_search(error: BaseException) -> NodeFailure:
-    """Return the failure of the search itself: Tune wraps what a searcher, scheduler or callback raised in texts."""
-    text = _text_of(error)
-    told: Any = "".join(traceback.format_exception(error))
+    """Return the failure of a job: ours by its message, another's with its traceback.
+
+    What a search algorithm, a scheduler or a callback raises, Tune hands on as the text of a traceback.
+    """
+    if isinstance(error, RayNodeError):
+        return NodeFailure(type=type(error).__name__, message=_text_of(error) or repr(error))
+    told = "".join(traceback.TracebackException.from_exception(error).format())
+    text = _message(error)
     if type(error).__name__ == "TuneError" and "Traceback" in text:
         inner = told_by_ray(text, "", 0)
-        return NodeFailure(type=inner.type, message=inner.message, traceback=told)
+        return NodeFailure(
+            type=inner.type, message=f"{inner.message} (in Ray Tune itself: see the traceback)", traceback=told
+        )
     return NodeFailure(type=type(error).__name__, message=text, traceback=told)

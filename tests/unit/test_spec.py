@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from datetime import UTC, datetime
 
@@ -12,8 +13,11 @@ from hypothesis import strategies as st
 
 from airflow_provider_raynode.exceptions import SpecError
 from airflow_provider_raynode.spec import (
+    Best,
     FunctionRef,
     JobRef,
+    NodeFailure,
+    NodeProgress,
     NodeResult,
     NodeSpec,
     RunContext,
@@ -139,3 +143,32 @@ def test_job_ref_is_small_json() -> None:
     )
     assert JobRef.model_validate(json.loads(job.to_bytes())) == job
     assert len(job.to_bytes()) < 1024
+
+
+def test_what_a_job_tells_can_always_be_written() -> None:
+    name = os.fsdecode(b"data\xe9")
+    failure = NodeFailure(type="E", message=name, traceback=f"in {name}")
+    best = Best(trial_id="t", config={name: [name, {"deep": name}]}, metrics={"note": name})
+    progress = NodeProgress(phase="running", best=best, updated=datetime.now(UTC))
+    for contract in (failure, best, progress):
+        assert type(contract).from_bytes(contract.to_bytes()) == contract
+        assert b"data\\\\udce9" in contract.to_bytes()
+    assert best.config == {"data\\udce9": ["data\\udce9", {"deep": "data\\udce9"}]}
+
+
+def test_a_long_failure_is_cut_once() -> None:
+    failure = NodeFailure(type="E" * 1000, message="m" * 10_000_000, traceback="first" + "t" * 10_000_000 + "last")
+    assert len(failure.to_bytes()) < 30_000
+    assert failure.traceback.startswith("first")
+    assert failure.traceback.endswith("last")
+    assert NodeFailure.from_bytes(failure.to_bytes()) == failure
+
+
+def test_a_spec_keeps_texts_that_are_no_unicode_and_refuses_such_names(spec: NodeSpec) -> None:
+    name = os.fsdecode(b"data\xe9")
+    context = RunContext(dag_id="dag", run_id="r", node_id="n", params={"file": name})
+    kept = NodeSpec.from_bytes(spec.model_copy(update={"context": context, "op_kwargs": {"file": [name]}}).to_bytes())
+    assert kept.context.params == {"file": name}
+    assert kept.op_kwargs == {"file": [name]}
+    with pytest.raises(ValueError, match=r"the name 'data\\udce9' is not valid Unicode"):
+        RunContext(dag_id="dag", run_id="r", node_id="n", params={"deep": [{name: 1}]})

@@ -12,7 +12,15 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_raynode.runtime.failures import TrialError, describe, exits_told, to_raise, told_by_ray
+from airflow_provider_raynode.exceptions import ConfigError
+from airflow_provider_raynode.runtime.failures import (
+    TrialError,
+    describe,
+    error_of_search,
+    exits_told,
+    to_raise,
+    told_by_ray,
+)
 from airflow_provider_raynode.spec import LONGEST_MESSAGE, LONGEST_TRACEBACK, NodeFailure
 
 
@@ -208,3 +216,26 @@ def test_what_only_ray_can_tell(text: Any, reports: int, kind: str, message: str
     failure = told_by_ray(text, "t", reports)
     assert failure.type == kind
     assert message in failure.message
+
+
+def test_an_error_inside_tune_is_told_by_its_own_words() -> None:
+    import traceback
+
+    from ray.tune import TuneError
+
+    try:
+        try:
+            raise KeyError("budget")
+        except KeyError:
+            raise TuneError(traceback.format_exc()) from None
+    except TuneError as error:
+        failure = error_of_search(error)
+    assert (failure.type, failure.message[:8]) == ("KeyError", "'budget'")
+    assert "in Ray Tune itself" in failure.message
+    assert failure.trial_id is None
+
+
+def test_an_error_of_the_driver() -> None:
+    failure = error_of_search(ConfigError("f.yaml: wrong\udce9"))
+    assert (failure.type, failure.message, failure.traceback) == ("ConfigError", "f.yaml: wrong\\udce9", "")
+    assert "SystemExit(0)" in error_of_search(caught(lambda: SystemExit(0))).message
