@@ -42,7 +42,10 @@ def test_it_is_an_import_error_of_the_dag_file() -> None:
     from airflow_provider_raynode import ray_node
 
     space = {"x": {"type": "uniform", "low": 0, "high": 1}}
-    with DAG("returns_against_the_metric", schedule=None), pytest.raises(ConfigError, match="is the metric of the search"):
+    with (
+        DAG("returns_against_the_metric", schedule=None),
+        pytest.raises(ConfigError, match="is the metric of the search"),
+    ):
         ray_node(
             "search",
             python_callable=lambda x: x,
