@@ -1,7 +1,7 @@
 """Where the node runs and on what: the sections `ray_cluster`, `default_resources` and `catalog`."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field
@@ -24,6 +24,49 @@ else:
 
 _ADDRESS = re.compile(r"(https?|ray)://[^\s/@?#]+(/[^\s?#]*)?|[^\s/:@?#]+:\d+|auto|local")
 _ADDRESSES = "http(s)://host:8265, ray://host:10001, host:port, auto or local"
+
+
+# Set by Ray itself for a job, or by this package: a value in env_vars would have no effect, or the wrong one.
+_TAKEN = ("RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR")
+_OURS = "RAYNODE_"
+_STOP_SIGNAL, _STOP_WAIT = "RAY_JOB_STOP_SIGNAL", "RAY_JOB_STOP_WAIT_TIME_S"
+_STOP_SIGNALS = ("SIGINT", "SIGTERM")
+_IN_THE_WORKER = "the embedded Ray runs in the Python of the Airflow worker"
+# Keys of runtime_env that the embedded Ray cannot honour, and why.
+_NOT_EMBEDDED = {
+    **dict.fromkeys(("pip", "uv", "conda"), f"{_IN_THE_WORKER}: install the packages there"),
+    "py_executable": _IN_THE_WORKER,
+    **dict.fromkeys(("container", "image_uri"), f"{_IN_THE_WORKER}, not in an image"),
+    "java_jars": "the embedded Ray starts no Java workers",
+    **dict.fromkeys(("nsight", "rocprof_sys"), "the embedded Ray starts its workers without a profiler"),
+    "config": "nothing of it has to be set up for the embedded Ray",
+}
+_EMBEDDED_TOKENS = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+_A_CLUSTER = "or name a cluster in ray_cluster.address or the connection"
+
+
+def embedded_problems(environment: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield what of a runtime environment has no effect on the embedded Ray: where below `runtime_env`, and what.
+
+    :param environment: the fields that are given, as JSON.
+    """
+    for key, why in _NOT_EMBEDDED.items():
+        if environment.get(key):
+            yield (key,), f"has no effect here: {why}, {_A_CLUSTER}"
+    for name in environment.get("env_vars") or {}:
+        if name in (_STOP_SIGNAL, _STOP_WAIT):
+            yield ("env_vars", name), "has no effect here: the embedded Ray is no job of Ray's; leave it out"
+        elif name in _EMBEDDED_TOKENS:
+            yield ("env_vars", name), "cannot be set here: the embedded Ray has a token of its own; leave it out"
+    modules = environment.get("py_modules") or ()
+    places: list[tuple[tuple[str | int, ...], Any]] = [(("working_dir",), environment.get("working_dir"))]
+    places += [(("py_modules", index), each) for index, each in enumerate(modules)]
+    for loc, value in places:
+        if isinstance(value, str) and value.startswith("gcs://"):
+            yield (
+                loc,
+                f"{value!r} lies on a cluster, which the embedded Ray is none: give a folder or a zip, {_A_CLUSTER}",
+            )
 
 
 def _environment_text(value: Any) -> str:
@@ -101,9 +144,25 @@ class RuntimeEnv(Section):
                         (name,),
                         f"cannot be beside {images[0]}: Ray allows only config and env_vars there; put it in the image",
                     )
+        yield from self._variable_problems()
+        for index, jar in enumerate(self.java_jars or ()):
+            if "://" not in jar:
+                yield ("java_jars", index), f"{jar!r} is not uploaded: give its URI (s3://…, https://…)"
         installers = [name for name in ("pip", "uv", "conda") if name in given]
         if len(installers) > 1:
             yield (installers[1],), f"cannot be beside {installers[0]}: Ray takes one of pip, uv and conda"
+
+    def _variable_problems(self) -> Iterator[Problem]:
+        for name, value in (self.env_vars or {}).items():
+            if not name or "=" in name or "\0" in name or "\0" in value:
+                yield ("env_vars", name), "no environment can hold it: names have no =, and nothing a zero byte"
+            elif name in _TAKEN or name.startswith(_OURS):
+                whose = "airflow-provider-raynode" if name.startswith(_OURS) else "Ray itself"
+                yield ("env_vars", name), f"is set by {whose} for every job: leave it out"
+            elif name == _STOP_SIGNAL and value not in _STOP_SIGNALS:
+                yield ("env_vars", name), f"{value!r} is not allowed; allowed: {', '.join(_STOP_SIGNALS)}"
+            elif name == _STOP_WAIT and not (value.isascii() and value.isdigit() and int(value) > 0):
+                yield ("env_vars", name), f"{value!r} is not a whole number of seconds above 0"
 
 
 class RayCluster(Section):
@@ -120,6 +179,12 @@ class RayCluster(Section):
         default=None,
         description="a Ray cluster of the node's own, for `raynode argo export --ray rayjob`; unused in Airflow",
     )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what the embedded Ray cannot honour, where the file says that it is the embedded one."""
+        if self.address == "local" and self.runtime_env is not None:
+            given = self.runtime_env.model_dump(mode="json", exclude_unset=True)
+            yield from ((("runtime_env", *loc), message) for loc, message in embedded_problems(given))
 
 
 class Resources(Section):

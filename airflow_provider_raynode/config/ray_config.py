@@ -1,7 +1,7 @@
 """RayConfig: the whole config file."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -15,6 +15,7 @@ from airflow_provider_raynode.config._warnings import warnings_of
 from airflow_provider_raynode.config._yaml import plain, read_yaml
 from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources
 from airflow_provider_raynode.config.libraries import MissingLibrary, missing_libraries
+from airflow_provider_raynode.config.paths import with_absolute_paths
 from airflow_provider_raynode.config.tune import RayTune
 from airflow_provider_raynode.exceptions import ConfigError, ConfigWarning
 
@@ -69,31 +70,38 @@ class RayConfig(Section):
 
     @classmethod
     def from_file(cls, path: str | PathLike[str]) -> Self:
-        """Read a YAML file.
+        """Read a YAML file; relative paths in it are relative to it, and absolute in what is returned.
 
         :raises ConfigError: one line per problem: the file, the key's path, the value, what is allowed.
         """
         file = Path(path)
-        return cls._loaded(read_yaml(file), str(file))
+        return cls._loaded(read_yaml(file), str(file), [file.expanduser().absolute().parent])
 
     @classmethod
-    def load(cls, obj: Self | Mapping[str, Any] | str | PathLike[str], *, source: str = "ray_config") -> Self:
+    def load(
+        cls,
+        obj: Self | Mapping[str, Any] | str | PathLike[str],
+        *,
+        source: str = "ray_config",
+        folders: Sequence[Path] = (),
+    ) -> Self:
         """Return the config that `obj` is, or that the file at the path `obj` holds.
 
         :param source: what stands in front of each line of the message where `obj` is no path.
+        :param folders: where relative paths of a config that is no file are sought; without any they stay relative.
         :raises ConfigError: see `from_file`; an object of another type is refused as well.
         """
         if isinstance(obj, cls):
             obj.check_for_this_python(source)
-            return obj
+            return obj._with_absolute_paths(folders, source)
         if isinstance(obj, Mapping):
-            return cls._loaded(obj, source)
+            return cls._loaded(obj, source, folders)
         if isinstance(obj, str | PathLike):
             return cls.from_file(obj)
         raise ConfigError(f"{source}: {type(obj).__name__} is not a path, a dict or a RayConfig")
 
     @classmethod
-    def _loaded(cls, data: Mapping[Any, Any], source: str) -> Self:
+    def _loaded(cls, data: Mapping[Any, Any], source: str, folders: Sequence[Path]) -> Self:
         try:
             config = cls.model_validate(data)
         except ValidationError as error:
@@ -102,7 +110,17 @@ class RayConfig(Section):
         config.check_for_this_python(source)
         for text in config.warnings:
             warnings.warn(f"{source}: {text}", ConfigWarning, stacklevel=3)
-        return config
+        return config._with_absolute_paths(folders, source)
+
+    def _with_absolute_paths(self, folders: Sequence[Path], source: str) -> Self:
+        environment = self.ray_cluster.runtime_env
+        if environment is None:
+            return self
+        resolved = with_absolute_paths(environment, folders, source)
+        if resolved is environment:
+            return self
+        cluster = self.ray_cluster.model_copy(update={"runtime_env": resolved})
+        return self.model_copy(update={"ray_cluster": cluster})
 
     def check_for_this_python(self, source: str) -> None:
         """Check the libraries where, as far as the file says, the search runs on this machine.

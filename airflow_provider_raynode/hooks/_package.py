@@ -1,7 +1,7 @@
 """Zip packages for Ray's runtime environment: this package, and the user's folders, by the digest of their content.
 
 The layout is Ray's own (`ray/_private/runtime_env/packaging.py`, 2.60): a `working_dir` is zipped by its content, a
-module of `py_modules` with its folder on top; `.gitignore`, `.rayignore` and `excludes` are honoured.
+module of `py_modules` with its folder on top. What of a folder is left out is `_listing`'s to say.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import logging
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pathspec import GitIgnoreSpec
-
 from airflow_provider_raynode.exceptions import ConfigError
+from airflow_provider_raynode.hooks._listing import GONE, Listing, amount, listed, printable
+
+log = logging.getLogger(__name__)
 
 # The dashboard answers 413 to larger uploads.
 MAX_BYTES = 100 * 1024 * 1024
-_IGNORE_FILES = (".gitignore", ".rayignore")
 # The oldest time that a zip can hold: equal content gives an equal package, whenever it was checked out.
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -53,11 +54,10 @@ def folder_package(folder: Path, *, as_module: bool, excludes: Iterable[str] = (
     :param excludes: further patterns in the syntax of `.gitignore`, relative to the folder.
     :raises ConfigError: it is larger than what the cluster takes, or cannot be read.
     """
-    root = folder.resolve()
-    prefix = f"{folder.name or root.name}/" if as_module else ""
-    rules = [(root, GitIgnoreSpec.from_lines(excludes))]
-    files = ((path, f"{prefix}{path.relative_to(root).as_posix()}") for path in _walk(root, rules, frozenset()))
-    return _zipped(files, root)
+    listing = listed(folder, as_module=as_module, excludes=excludes)
+    package = _zipped(listing.files, folder, listing)
+    tell("goes to the cluster", listing)
+    return package
 
 
 def file_package(path: Path) -> Package:
@@ -78,38 +78,51 @@ def archive_package(path: Path) -> Package:
     return Package(path.name if path.suffix == ".whl" else _name(data), data)
 
 
-def _zipped(files: Iterable[tuple[Path, str]], root: Path) -> Package:
+def tell(what: str, listing: Listing) -> None:
+    """Log what of a folder goes along, and what does not."""
+    if listing.left_out:
+        log.info(
+            "runtime_env: a folder %s: %s. excludes: ['!name'] takes a file back, "
+            "RAY_RUNTIME_ENV_IGNORE_GITIGNORE=1 in the worker's environment all that git ignores",
+            what,
+            listing,
+        )
+    else:
+        log.info("runtime_env: a folder %s as a whole: %s", what, listing)
+
+
+def _zipped(files: Iterable[tuple[Path, str]], root: Path, listing: Listing | None = None) -> Package:
+    """Return the files as a package; one that goes meanwhile is noted in `listing`."""
     buffer = io.BytesIO()
     sizes: list[tuple[int, str]] = []
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, name in files:
-            data = _read(path)
-            sizes.append((len(data), name))
+            _check_name(path, name)
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
+            if name.endswith("/"):
+                entry.external_attr = 0o755 << 16 | 0x10
+                archive.writestr(entry, b"")
+                continue
+            if listing is not None and not path.exists():
+                listing.leave_out(GONE, name)
+                continue
+            data = _read(path)
+            sizes.append((len(data), name))
             entry.external_attr = (0o755 if path.stat().st_mode & 0o100 else 0o644) << 16
             archive.writestr(entry, data)
             _check_size(buffer.tell(), root, sizes)
     return Package(_name(buffer.getvalue()), buffer.getvalue())
 
 
-def _walk(folder: Path, rules: list[tuple[Path, GitIgnoreSpec]], above: frozenset[Path]) -> Iterator[Path]:
-    """Yield the files below a folder that no rule leaves out, in a fixed order; links to a folder above end there."""
-    inside = above | {folder.resolve()}
-    here = [*rules, *((folder, _ignore_file(folder / name)) for name in _IGNORE_FILES if (folder / name).is_file())]
-    for path in sorted(folder.iterdir()):
-        mark = "/" if path.is_dir() else ""
-        if any(spec.match_file(f"{path.relative_to(base).as_posix()}{mark}") for base, spec in here):
-            continue
-        if not path.is_dir():
-            if path.is_file():
-                yield path
-        elif path.resolve() not in inside:
-            yield from _walk(path, here, inside)
-
-
-def _ignore_file(path: Path) -> GitIgnoreSpec:
-    return GitIgnoreSpec.from_lines(_read(path).decode("utf-8", errors="replace").splitlines())
+def _check_name(path: Path, name: str) -> None:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"runtime_env: the name of {printable(str(path))} is not UTF-8, and no zip can hold it: rename the file, "
+            "or leave it out by excludes"
+        ) from None
 
 
 def _read(path: Path) -> bytes:
@@ -122,7 +135,7 @@ def _read(path: Path) -> bytes:
 def _check_size(size: int, path: Path, sizes: list[tuple[int, str]]) -> None:
     if size <= MAX_BYTES:
         return
-    largest = ", ".join(f"{name} ({length >> 20} MiB)" for length, name in sorted(sizes, reverse=True)[:3])
+    largest = ", ".join(f"{name} ({amount(length)})" for length, name in sorted(sizes, reverse=True)[:3])
     raise ConfigError(
         f"runtime_env: {path} is more than {MAX_BYTES >> 20} MiB zipped, which Ray does not take"
         + (f"; the largest so far: {largest}" if largest else "")

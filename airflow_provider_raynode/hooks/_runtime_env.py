@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from airflow_provider_raynode.config.cluster import RuntimeEnv
+from airflow_provider_raynode.config.paths import is_conda_file, is_local, local_files
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.hooks._package import (
     Package,
@@ -22,7 +24,11 @@ log = logging.getLogger(__name__)
 
 # The driver writes its result when it is stopped; Ray kills what is still there after the wait, 3 s by default.
 STOP_ENV_VARS = {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "8"}
+# Tune would start every trial in a folder of its own, where the files of a working_dir are not.
+IN_WORKING_DIR = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}
 _IMAGE_KEYS = ("container", "image_uri")
+# Options of a requirements file that may name another file.
+_LOCAL_OPTIONS = ("-c", "--constraint", "-e", "--editable", "-f", "--find-links")
 # Ray refuses everything else beside an image.
 _WITH_IMAGE = ("env_vars", "config", *_IMAGE_KEYS)
 
@@ -54,7 +60,8 @@ def packaged(environment: Mapping[str, Any]) -> tuple[dict[str, Any], list[Packa
     :raises ConfigError: a local path does not exist or is too large, or Ray would refuse a key beside the image.
     """
     result = {key: value for key, value in environment.items() if key != "excludes"}
-    result["env_vars"] = {**STOP_ENV_VARS, **_strings(environment.get("env_vars"))}
+    in_folder = IN_WORKING_DIR if result.get("working_dir") else {}
+    result["env_vars"] = {**STOP_ENV_VARS, **in_folder, **_strings(environment.get("env_vars"))}
     image = next((key for key in _IMAGE_KEYS if key in result), None)
     if image is not None:
         beside = [key for key in result if key not in _WITH_IMAGE]
@@ -83,9 +90,31 @@ def packaged(environment: Mapping[str, Any]) -> tuple[dict[str, Any], list[Packa
     for tool in ("pip", "uv"):
         if tool in result:
             result[tool] = _requirements(result[tool], tool)
-    if isinstance(conda := result.get("conda"), str) and conda.endswith((".yml", ".yaml")):
+    if isinstance(conda := result.get("conda"), str) and is_conda_file(conda):
         result["conda"] = yaml.safe_load(_existing(conda, "conda").read_text(encoding="utf-8"))
     return result, packages
+
+
+def check_local_files(environment: Mapping[str, Any]) -> None:
+    """Check that what an environment names of this machine is there, and that its parts have an effect.
+
+    :raises ConfigError: a path does not exist, or `excludes` has no folder to leave anything out of.
+    """
+    parsed = RuntimeEnv.model_validate(environment)
+    folders: list[str] = []
+
+    def exists(key: str, text: str) -> str:
+        path = _existing(text, key)
+        if key.startswith(("working_dir", "py_modules")) and path.is_dir():
+            folders.append(key)
+        return text
+
+    local_files(parsed, exists)
+    if parsed.excludes and not folders:
+        raise ConfigError(
+            "runtime_env.excludes has no effect: there is no folder of this machine in working_dir or py_modules to "
+            "leave anything out of. Remove it, or give the folder"
+        )
 
 
 def _working_dir(text: str, excludes: list[str]) -> Package:
@@ -115,8 +144,35 @@ def _requirements(value: Any, tool: str) -> Any:
         return {**value, "packages": _requirements(packages, tool)} if isinstance(packages, str) else value
     if not isinstance(value, str):
         return value
-    lines = (line.strip() for line in _existing(value, tool).read_text(encoding="utf-8").splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+    return list(_requirement_lines(_existing(value, tool), tool, ()))
+
+
+def _requirement_lines(path: Path, tool: str, inside: tuple[Path, ...]) -> Iterator[str]:
+    """Yield the lines of a requirements file, with those of the files that it includes.
+
+    :raises ConfigError: a line names another file of this machine, which the cluster would not find.
+    """
+    if path in inside:
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        text = line.strip()
+        if not text or text.startswith("#"):
+            continue
+        option, _, named = text.replace("=", " ", 1).partition(" ") if text.startswith("--") else _short_option(text)
+        named = named.partition(" #")[0].strip()
+        if option in ("-r", "--requirement") and is_local(named):
+            yield from _requirement_lines(_existing(str(path.parent / named), tool), tool, (*inside, path))
+        elif (option in _LOCAL_OPTIONS and is_local(named)) or text.startswith(("./", "../", "/", "file:")):
+            raise ConfigError(
+                f"runtime_env.{tool}: {path}: {text!r} names a file of this machine, which the cluster would not find. "
+                "Write the requirements themselves, give a URI, or ship the folder in py_modules"
+            )
+        else:
+            yield text
+
+
+def _short_option(text: str) -> tuple[str, str, str]:
+    return (text[:2], "", text[2:].strip()) if text[:2] in ("-r", "-c", "-e", "-f") else ("", "", text)
 
 
 def _existing(text: str, key: str) -> Path:

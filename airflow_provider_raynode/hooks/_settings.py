@@ -11,6 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
+from airflow_provider_raynode.config._section import path_of, problems_of
+from airflow_provider_raynode.config.cluster import RuntimeEnv
+from airflow_provider_raynode.config.paths import local_files
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.hooks._address import LOCAL, is_loopback, jobs_api_url
 
@@ -20,6 +25,7 @@ if TYPE_CHECKING:
 EXTRAS = ("dashboard_port", "secret_headers", "verify_tls", "ca_file", "catalog", "runtime_env")
 # `http` and `https` are what AIRFLOW_CONN_...='https://host:8265' gives.
 _CONN_TYPES = ("ray", "http", "https")
+_NO_CONNECTION = "no connection"
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -47,6 +53,11 @@ class RaySettings:
     runtime_env: Mapping[str, Any] | None = None
 
     @property
+    def is_defined(self) -> bool:
+        """Whether there is a connection."""
+        return self.source != _NO_CONNECTION
+
+    @property
     def verify(self) -> bool | str:
         """What `requests` calls verify: the CA file, or whether to verify at all."""
         return self.ca_file if self.verify_tls and self.ca_file else self.verify_tls
@@ -70,7 +81,7 @@ def settings_of(connection: Connection | None, conn_id: str, address: str | None
     """
     if connection is None:
         url = jobs_api_url(address or LOCAL, source="ray_cluster.address")
-        return RaySettings(url, source="no connection", token=_process_token(url))
+        return RaySettings(url, source=_NO_CONNECTION, token=_process_token(url))
     where = f"connection {conn_id}"
     if connection.conn_type and connection.conn_type not in _CONN_TYPES:
         raise ConfigError(f"{where}: its type is {connection.conn_type!r}, expected 'ray'")
@@ -91,7 +102,7 @@ def settings_of(connection: Connection | None, conn_id: str, address: str | None
         verify_tls=_boolean(extra.get("verify_tls"), where),
         ca_file=_ca_file(extra.get("ca_file"), where),
         catalog=_text(extra.get("catalog"), "catalog", where),
-        runtime_env=_object(extra.get("runtime_env"), "runtime_env", where),
+        runtime_env=_runtime_env(extra.get("runtime_env"), where),
     )
 
 
@@ -179,6 +190,11 @@ def _text(value: Any, key: str, where: str) -> str | None:
 
 def _ca_file(value: Any, where: str) -> str | None:
     path = _text(value, "ca_file", where)
+    if path is not None and not Path(path).is_absolute():
+        raise ConfigError(
+            f"{where}: extra ca_file is {path!r}, a relative path, and a connection lies in no folder: give an "
+            "absolute one"
+        )
     if path is not None and not Path(path).is_file():
         raise ConfigError(f"{where}: extra ca_file is {path!r}, which is not a file on this machine")
     return path
@@ -196,6 +212,29 @@ def _object(value: Any, key: str, where: str) -> dict[str, Any] | None:
     if not isinstance(value, dict):
         raise ConfigError(f"{where}: extra {key} must be a JSON object")
     return value
+
+
+def _runtime_env(value: Any, where: str) -> dict[str, Any] | None:
+    """Return the default runtime environment: the keys of `ray_cluster.runtime_env`, with absolute paths."""
+    given = _object(value, "runtime_env", where)
+    if given is None:
+        return None
+    try:
+        parsed = RuntimeEnv.model_validate(given)
+    except ValidationError as error:
+        lines = (f"{where}: extra runtime_env.{path_of(loc)}: {message}" for loc, message in problems_of(error))
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+    def absolute(key: str, text: str) -> str:
+        path = Path(text).expanduser()
+        if not path.is_absolute():
+            raise ConfigError(
+                f"{where}: extra runtime_env.{key}: {text!r} is relative, and a connection lies in no folder: give an "
+                "absolute path"
+            )
+        return str(path)
+
+    return {**parsed.model_dump(mode="json", exclude_unset=True), **local_files(parsed, absolute)}
 
 
 def _headers(value: Any, where: str) -> dict[str, str]:

@@ -32,7 +32,7 @@ def launcher_for(
     if job.launcher == "local":
         from airflow_provider_raynode.launchers.local import LocalLauncher
 
-        return LocalLauncher(env_vars)
+        return LocalLauncher(env_vars, lambda: _with_default(job, runtime_env))
     if job.launcher == "rayjob":
         from airflow_provider_raynode.launchers.ray_job import RayJobLauncher
 
@@ -42,3 +42,13 @@ def launcher_for(
 
     hook = RayHook(**({"ray_conn_id": job.ray_conn_id} if job.ray_conn_id else {}), address=job.address)
     return JobsApiLauncher(hook, runtime_env=runtime_env, metadata=metadata, env_vars=env_vars, grace_s=grace_s)
+
+
+def _with_default(job: JobRef, runtime_env: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the runtime environment of an embedded job: that of its connection lies under its own."""
+    from airflow_provider_raynode.hooks._runtime_env import merged
+    from airflow_provider_raynode.hooks.ray import RayHook
+
+    if job.ray_conn_id is None:
+        return dict(runtime_env or {})
+    return merged(RayHook(ray_conn_id=job.ray_conn_id, address=job.address).resolve().runtime_env, runtime_env)

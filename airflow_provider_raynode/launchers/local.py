@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -22,6 +24,7 @@ import airflow_provider_raynode
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import CatalogError, ClusterError
 from airflow_provider_raynode.launchers._base import JobState, JobStatus, Launcher, LogChunk
+from airflow_provider_raynode.launchers._local_environment import LocalEnvironment, local_environment, pythonpath
 from airflow_provider_raynode.spec import JobRef
 
 log = logging.getLogger(__name__)
@@ -49,11 +52,17 @@ class LocalLauncher(Launcher):
     The child ends with this process: by `stop` or `close`, or, when this process is killed, by itself within seconds.
     Whatever ends it, no process of its Ray is left: they are in its group, and are found by pid where not.
 
-    :param env_vars: gives environment variables of the child, over those of this process.
+    :param env_vars: gives environment variables of the child, over all others.
+    :param runtime_env: gives Ray's runtime environment of the job; read when the child is started.
     """
 
-    def __init__(self, env_vars: Callable[[], Mapping[str, str]] | None = None) -> None:
+    def __init__(
+        self,
+        env_vars: Callable[[], Mapping[str, str]] | None = None,
+        runtime_env: Callable[[], Mapping[str, Any]] | None = None,
+    ) -> None:
         self._env_vars = env_vars
+        self._runtime_env = runtime_env
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
         self._family: dict[int, psutil.Process] = {}
@@ -63,12 +72,14 @@ class LocalLauncher(Launcher):
         """Start the driver; an attempt runs once in a launcher's life.
 
         :raises ClusterError: the child cannot be started.
+        :raises ConfigError: the runtime environment names what is not there.
         """
         if self._process is not None:
             return False
         self._job = job
         _remove_stale_folders()
         self._folder = Path(tempfile.mkdtemp(prefix=f"rn-{os.getpid()}-", dir=_TEMP))
+        own = LocalEnvironment() if self._runtime_env is None else local_environment(self._runtime_env(), self._folder)
         command = [sys.executable, "-u", "-m", "airflow_provider_raynode.runtime", "--local"]
         command += ["--parent", str(os.getpid()), "--spec", job.spec_uri, "--sha256", job.spec_sha256]
         try:
@@ -78,8 +89,8 @@ class LocalLauncher(Launcher):
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=self._environment(),
-                    cwd=self._folder,
+                    env=self._environment(own),
+                    cwd=own.working_dir or self._folder,
                     start_new_session=True,
                 )
         except OSError as error:
@@ -143,15 +154,19 @@ class LocalLauncher(Launcher):
         assert self._folder is not None
         return self._folder / "driver.log"
 
-    def _environment(self) -> dict[str, str]:
-        env = {
+    def _environment(self, own: LocalEnvironment) -> dict[str, str]:
+        inherited = {
             name: value
             for name, value in os.environ.items()
             if name not in _FOREIGN and not name.startswith(_AIRFLOWS_OWN)
         }
+        env = own.expanded(inherited)
+        written = env.get("PYTHONPATH", "") if "PYTHONPATH" in own.env_vars else ""
         package = Path(airflow_provider_raynode.__file__).resolve().parent.parent
         paths = [str(package), *(entry for entry in sys.path if entry and Path(entry).is_dir())]
-        env["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+        env["PYTHONPATH"] = pythonpath(own, written, paths)
+        if for_ray := own.for_ray():
+            env["RAYNODE_RUNTIME_ENV"] = json.dumps(for_ray)
         env["PYTHONUNBUFFERED"] = "1"
         # A token of its own: no other user of this machine can use this Ray.
         env["RAY_AUTH_MODE"] = "token"

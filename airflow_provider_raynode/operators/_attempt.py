@@ -208,12 +208,15 @@ def launcher_for_spec(
 
 def _job(spec: NodeSpec, sha256: str, hook: RayHook) -> JobRef:
     launcher = _launcher_at(hook)
+    settings = hook.resolve()
+    # The embedded Ray takes its default runtime environment from the connection, where there is one.
+    connected = launcher == "jobs_api" or (launcher == "local" and settings.is_defined)
     return JobRef(
         launcher=launcher,
         submission_id=spec.submission_id,
         attempt=spec.attempt,
-        ray_conn_id=hook.ray_conn_id if launcher == "jobs_api" else None,
-        address=hook.resolve().address,
+        ray_conn_id=hook.ray_conn_id if connected else None,
+        address=settings.address,
         spec_uri=f"{spec.attempt_prefix}/spec.json",
         spec_sha256=sha256,
         catalog_uri=spec.catalog_uri,

@@ -108,13 +108,7 @@ def config_path(path: str | Path, dag: DAG | None, *, name: str = "ray_config") 
     given = Path(path).expanduser()
     if given.is_absolute():
         return given
-    folders: list[Path] = []
-    if dag is not None and dag.fileloc:
-        folders.append(Path(dag.fileloc).parent)
-    if dag is not None and dag.template_searchpath:
-        search = dag.template_searchpath
-        folders += [Path(folder) for folder in ([search] if isinstance(search, str) else search)]
-    folders.append(Path.cwd())
+    folders = [*dag_folders(dag), Path.cwd()]
     for folder in folders:
         if (folder / given).exists():
             return folder / given
@@ -122,14 +116,27 @@ def config_path(path: str | Path, dag: DAG | None, *, name: str = "ray_config") 
     raise ConfigError(f"{name}: {path} does not exist; looked in {places}")
 
 
+def dag_folders(dag: DAG | None) -> list[Path]:
+    """Return where a path that a DAG names is sought: beside the DAG file, then on `template_searchpath`."""
+    folders: list[Path] = []
+    if dag is not None and dag.fileloc:
+        folders.append(Path(dag.fileloc).absolute().parent)
+    if dag is not None and dag.template_searchpath:
+        search = dag.template_searchpath
+        folders += [Path(folder).absolute() for folder in ([search] if isinstance(search, str) else search)]
+    return folders
+
+
 def load_config(ray_config: Any, dag: DAG | None) -> RayConfig:
     """Return the node's RayConfig from a path, a dict or a RayConfig.
+
+    Relative paths in a dict are sought as `ray_config` itself is, but not in the working directory.
 
     :raises ConfigError: see `RayConfig.load`; a config without a search is refused as well.
     """
     if isinstance(ray_config, str | Path):
         ray_config = config_path(ray_config, dag)
-    config = RayConfig.load(ray_config, source="ray_config")
+    config = RayConfig.load(ray_config, source="ray_config", folders=dag_folders(dag))
     source = str(ray_config) if isinstance(ray_config, Path) else "ray_config"
     if config.ray_tune is None:
         section = "ray_train is there, but distributed training" if config.ray_train else "a node without a search"

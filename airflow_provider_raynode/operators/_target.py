@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_raynode.config._section import path_of
+from airflow_provider_raynode.config.cluster import embedded_problems
 from airflow_provider_raynode.exceptions import ClusterError, ConfigError
 from airflow_provider_raynode.hooks._cluster import version_problem
+from airflow_provider_raynode.hooks._runtime_env import check_local_files, merged
 from airflow_provider_raynode.operators._function import goes_by_value
 from airflow_provider_raynode.operators._resolve import function_name
 
@@ -18,11 +20,10 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.catalog import Catalog
     from airflow_provider_raynode.config import RayConfig
     from airflow_provider_raynode.hooks._cluster import ClusterInfo
+    from airflow_provider_raynode.hooks._settings import RaySettings
     from airflow_provider_raynode.hooks.ray import RayHook
 
 _NODES_TIMEOUT_S = 60.0
-
-log = logging.getLogger(__name__)
 
 
 def check_target(function: Callable[..., Any] | str, config: RayConfig, hook: RayHook, catalog: Catalog) -> str | None:
@@ -32,6 +33,7 @@ def check_target(function: Callable[..., Any] | str, config: RayConfig, hook: Ra
     :raises ClusterError: the cluster cannot be reached, or its Ray or Python does not fit.
     """
     address = hook.resolve().address
+    _check_environment(config, hook.resolve())
     if address == "local":
         return _check_embedded(config)
     if address == "rayjob":
@@ -72,12 +74,6 @@ def _is_this_host(hook: RayHook, info: ClusterInfo) -> bool:
 
 def _check_embedded(config: RayConfig) -> str:
     config.check_libraries()
-    if config.container_image is not None:
-        log.warning(
-            "The container image %s is not used: this node runs on the embedded Ray, in the Python of the Airflow "
-            "worker. Set ray_cluster.address to run it on a cluster.",
-            config.container_image,
-        )
     try:
         return version("ray")
     except PackageNotFoundError:
@@ -85,6 +81,38 @@ def _check_embedded(config: RayConfig) -> str:
             "the embedded Ray needs the package ray[tune] on the Airflow worker, and it is not installed: "
             "pip install 'ray[tune]', or set ray_cluster.address (or the connection) to a cluster"
         ) from None
+
+
+def _check_environment(config: RayConfig, settings: RaySettings) -> None:
+    """Check what of the runtime environment can be known to fail, or to do nothing, where the node will run.
+
+    :raises ConfigError: see above; the message says whether the config or the connection has the key.
+    """
+    own = config.ray_cluster.runtime_env
+    given = {} if own is None else own.model_dump(mode="json", exclude_unset=True)
+    whole = merged(settings.runtime_env, given)
+    if settings.address == "rayjob":
+        if settings.runtime_env:
+            raise ConfigError(
+                f"{settings.source}: extra runtime_env has no effect on a RayJob, which is written at export: say it "
+                "in ray_cluster.runtime_env of the config"
+            )
+        return
+    if settings.address == "local":
+        problems = [
+            f"{_source_of(loc, given, settings)}.{path_of(loc)}: {message}" for loc, message in embedded_problems(whole)
+        ]
+        if problems:
+            raise ConfigError("\n".join(problems))
+    check_local_files(whole)
+
+
+def _source_of(loc: tuple[str | int, ...], own: Mapping[str, Any], settings: RaySettings) -> str:
+    """Return what a key of the merged environment was said in."""
+    key, *rest = loc
+    found = own.get(str(key))
+    said = found is not None and (not rest or not isinstance(found, Mapping) or rest[0] in found)
+    return "ray_config: ray_cluster.runtime_env" if said else f"{settings.source}: extra runtime_env"
 
 
 def _check_python(name: str, found: str | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import os
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 
 # Names the launcher's folder: its log, and below it Ray's files.
 FOLDER = "RAYNODE_TEMP_DIR"
+# What Ray itself has to do of the runtime environment, as JSON; the launcher has done the rest.
+RUNTIME_ENV = "RAYNODE_RUNTIME_ENV"
 _POLL_S = 0.25
 # How often a start is tried, how long each of Ray's processes may take to come up, and the pause before the next try.
 _TRIES = 3
@@ -55,6 +58,7 @@ def start() -> Path:
                     _temp_dir=str(folder),
                     log_to_driver=True,
                     logging_level=logging.WARNING,
+                    runtime_env=json.loads(os.environ.get(RUNTIME_ENV) or "null"),
                 )
             return folder
         except (ValueError, TypeError):

@@ -13,7 +13,7 @@ import pytest
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.hooks import _package
 from airflow_provider_raynode.hooks._package import Package, folder_package, own_package
-from airflow_provider_raynode.hooks._runtime_env import STOP_ENV_VARS, merged, packaged
+from airflow_provider_raynode.hooks._runtime_env import STOP_ENV_VARS, check_local_files, merged, packaged
 
 
 def names(package: Package) -> list[str]:
@@ -123,10 +123,38 @@ def test_the_users_part_is_kept(tmp_path: Path) -> None:
     assert environment == {
         "working_dir": work.uri,
         "py_modules": [own.uri, "s3://bucket/m.zip", module.uri],
-        "env_vars": {"RAY_JOB_STOP_SIGNAL": "SIGINT", "RAY_JOB_STOP_WAIT_TIME_S": "5", "A": "b"},
+        "env_vars": {
+            "RAY_JOB_STOP_SIGNAL": "SIGINT",
+            "RAY_JOB_STOP_WAIT_TIME_S": "5",
+            "RAY_CHDIR_TO_TRIAL_DIR": "0",
+            "A": "b",
+        },
         "pip": ["numpy", "pandas>2"],
         "config": {"eager_install": True},
     }
+
+
+def test_requirements_that_include_others(tmp_path: Path) -> None:
+    tree(tmp_path, a_DOT_txt="numpy\n-r sub/b.txt # more\n--requirement=c.txt\n", sub__b_DOT_txt="-r ../a.txt\nscipy\n")
+    tree(tmp_path, c_DOT_txt="-i https://index\npandas @ https://host/p.whl\n")
+    for pip in (str(tmp_path / "a.txt"), {"packages": str(tmp_path / "a.txt"), "pip_check": False}):
+        environment, _ = packaged({"pip": pip})
+        lines = environment["pip"]["packages"] if isinstance(pip, dict) else environment["pip"]
+        assert lines == ["numpy", "scipy", "-i https://index", "pandas @ https://host/p.whl"]
+
+
+@pytest.mark.parametrize("line", ["-e .", "./pkg", "-c limits.txt", "--find-links=wheels", "file:///x.whl"])
+def test_requirements_that_name_files_of_this_machine(tmp_path: Path, line: str) -> None:
+    tree(tmp_path, a_DOT_txt=line)
+    with pytest.raises(ConfigError, match=r"runtime_env.uv: .*a.txt: .* names a file of this machine"):
+        packaged({"uv": str(tmp_path / "a.txt")})
+
+
+def test_excludes_without_a_folder_have_no_effect(tmp_path: Path) -> None:
+    check_local_files({"excludes": ["*.bin"], "working_dir": str(tmp_path)})
+    for environment in ({"excludes": ["*.bin"]}, {"excludes": ["*.bin"], "py_modules": ["s3://b/m.zip"]}):
+        with pytest.raises(ConfigError, match="excludes has no effect"):
+            check_local_files(environment)
 
 
 def test_a_wheel_keeps_its_name(tmp_path: Path) -> None:
