@@ -140,6 +140,9 @@ class FunctionRef(_Contract):
     name: str = Field(description="qualified name, for messages")
     import_path: str | None = Field(default=None, pattern=r"^[\w.]+:[\w.]+$", description="pkg.mod:fn")
     pickle: dict[str, Any] | None = Field(default=None, description="CatalogRef of the cloudpickle")
+    modules: dict[str, Any] | None = Field(
+        default=None, description="CatalogRef of the sources of modules beside the DAG file, by path"
+    )
     python: str = Field(description="version of the Python that pickled it, as 3.11.7")
 
 

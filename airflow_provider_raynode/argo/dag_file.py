@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from airflow_provider_raynode.argo.import_path import make_importable
 from airflow_provider_raynode.argo.task_sdk._dag import registering
 from airflow_provider_raynode.exceptions import DagFileError, RayNodeError
 
@@ -51,10 +52,7 @@ def load_dag(path: str | Path, dag_id: str | None = None) -> DAG:
 
 
 def _run(file: Path) -> dict[str, DAG]:
-    folder = str(file.parent)
-    if folder not in sys.path:
-        # As Airflow does with its DAG folder: the file's neighbours can be imported.
-        sys.path.append(folder)
+    make_importable(file)
     name = _module_name(file)
     loader = importlib.machinery.SourceFileLoader(name, str(file))
     spec = importlib.util.spec_from_loader(name, loader)

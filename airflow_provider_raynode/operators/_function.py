@@ -7,6 +7,7 @@ that a function may call what stands beside it in the DAG folder.
 from __future__ import annotations
 
 import functools
+import json
 import platform
 import site
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 
 from airflow_provider_raynode.catalog import Catalog, CatalogRef
 from airflow_provider_raynode.exceptions import ConfigError
+from airflow_provider_raynode.operators._local_modules import local_sources
 from airflow_provider_raynode.operators._resolve import function_name
 from airflow_provider_raynode.spec import FunctionRef, digest
 
@@ -57,13 +59,24 @@ def stage_function(function: Callable[..., Any] | str, catalog: Catalog) -> Func
             "open file, an Airflow object): create that inside the function, or install the function's package on "
             "the cluster and pass it as 'pkg.mod:fn'"
         ) from error
+    sources = local_sources(function, _is_below_installed)
+    modules = json.dumps(sources, sort_keys=True).encode() if sources else None
+    return FunctionRef(
+        name=name,
+        pickle=_kept(catalog, "function", "pkl", "pickled", data),
+        modules=None if modules is None else _kept(catalog, "modules", "json", "json", modules),
+        python=python,
+    )
+
+
+def _kept(catalog: Catalog, name: str, suffix: str, kind: str, data: bytes) -> dict[str, Any]:
+    """Write a part of the function to the node's folder, and return the reference to it."""
     sha256 = digest(data)
     # Named by content: an attempt that still runs never finds another function under its reference.
-    uri = f"{catalog.prefix_uri}/function-{sha256[:16]}.pkl"
+    uri = f"{catalog.prefix_uri}/{name}-{sha256[:16]}.{suffix}"
     catalog.write_bytes(uri, data)
     created = datetime.now(UTC).isoformat(timespec="seconds")
-    reference = CatalogRef(uri=uri, kind="pickled", sha256=sha256, size=len(data), created=created)
-    return FunctionRef(name=name, pickle=dict(reference), python=python)
+    return dict(CatalogRef(uri=uri, kind=kind, sha256=sha256, size=len(data), created=created))
 
 
 def _installed_path(function: Callable[..., Any]) -> str | None:
@@ -99,7 +112,11 @@ def _is_installed(module: ModuleType) -> bool:
         return True
     if module.__name__.partition(".")[0] in _SHIPPED:
         return True
-    path = Path(file).resolve()
+    return _is_below_installed(Path(file))
+
+
+def _is_below_installed(file: Path) -> bool:
+    path = file.resolve()
     return any(path.is_relative_to(root) for root in _installed_roots())
 
 

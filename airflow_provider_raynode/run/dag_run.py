@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from airflow_provider_raynode.argo.import_path import make_importable
 from airflow_provider_raynode.exceptions import DagFileError
 from airflow_provider_raynode.run.environment import airflow_environment, output_to, prints_to
 
@@ -66,6 +67,7 @@ def run_dag(
     path = Path(file).expanduser().absolute()
     if not path.is_file():
         raise DagFileError(f"{file}: no such file; give the path of a DAG file")
+    make_importable(path)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     stops = _Stops()
     with airflow_environment() as home, stops.handled():

@@ -12,6 +12,7 @@ from typing import Any
 
 from airflow_provider_raynode.catalog import Catalog, CatalogRef
 from airflow_provider_raynode.exceptions import ClusterError, SpecError
+from airflow_provider_raynode.runtime.modules import install, read_modules
 from airflow_provider_raynode.spec import FunctionRef, digest
 
 
@@ -22,6 +23,7 @@ class FunctionSource:
     name: str
     import_path: str | None = None
     pickled: bytes | None = None
+    modules: bytes | None = None
 
     def load(self) -> Callable[..., Any]:
         """Return the function; a process loads it once.
@@ -33,6 +35,7 @@ class FunctionSource:
 
 @lru_cache(maxsize=8)
 def _load(source: FunctionSource) -> Callable[..., Any]:
+    install(source.modules)
     if source.pickled is not None:
         try:
             function = pickle.loads(source.pickled)
@@ -78,4 +81,4 @@ def read_function(ref: FunctionRef, catalog: Catalog) -> FunctionSource:
     data = catalog.read_bytes(checked["uri"])
     if digest(data) != checked["sha256"]:
         raise SpecError(f"{checked['uri']}: the function's pickle is not the one that the spec names; it is not loaded")
-    return FunctionSource(ref.name, pickled=data)
+    return FunctionSource(ref.name, pickled=data, modules=read_modules(ref, catalog))

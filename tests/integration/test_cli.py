@@ -221,3 +221,43 @@ def test_a_stopped_run_leaves_no_process(tmp_path: Path, number: signal.Signals)
         run.kill()
         for process in alive():
             process.kill()
+
+
+HELPED = """
+from airflow.sdk import dag, task
+import helpers_nb
+from team.shared import common
+
+
+@dag(schedule=None)
+def helped():
+    @task
+    def show():
+        import lazily_nb
+
+        print(helpers_nb.WORD, common.WORD, lazily_nb.WORD)
+
+    show()
+
+
+helped()
+"""
+
+
+def test_a_dag_file_imports_what_stands_beside_it(tmp_path: Path) -> None:
+    files = {
+        "dags/team/dag.py": HELPED,
+        "dags/team/helpers_nb.py": "import third_nb\nWORD = third_nb.WORD",
+        "dags/team/third_nb.py": "WORD = 'third'",
+        "dags/team/lazily_nb.py": "WORD = 'lazily'",
+        "dags/team/shared/__init__.py": "",
+        "dags/team/shared/common.py": "WORD = 'common'",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    done = raynode("run", "dags/team/dag.py", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "third common lazily" in done.stdout
+    done = raynode("argo", "export", "dags/team/dag.py", cwd=tmp_path)
+    assert "ModuleNotFoundError" not in done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ DAG_FILE = """
 from airflow.sdk import dag
 from airflow_provider_raynode import ray_node
 
+import beside_the_dag
+
 
 def fit(x):
     import os
@@ -25,6 +28,7 @@ def fit(x):
 
     import greeting
     import hooked
+    import lazy_beside
     import shared_lib
 
     Path("written").write_text("by a trial")
@@ -39,6 +43,8 @@ def fit(x):
         "shared": shared_lib.NAME,
         "greeting": greeting.TEXT,
         "hooked": hooked.called,
+        "beside": beside_the_dag.word(),
+        "lazy": lazy_beside.WORD,
     }
 
 
@@ -65,6 +71,10 @@ default_resources: {num_cpus: 0.5}
 """
 FILES = {
     "dag.py": DAG_FILE,
+    # Beside the DAG file: one imported at its top, one only inside the function, and a third by both.
+    "beside_the_dag.py": "def word():\n    from third_beside import WORD\n    return WORD",
+    "lazy_beside.py": "from third_beside import WORD",
+    "third_beside.py": "WORD = 'of a third'",
     "assets/table.csv": "a,b",
     "assets/big.bin": "0",
     "assets/model.pkl": "weights",
@@ -86,9 +96,12 @@ def dag_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path = tmp_path / "dags" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(content))
+    for name in ("beside_the_dag", "lazy_beside", "third_beside"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.delenv(_listing.IGNORE_GITIGNORE, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path / "dags"))
     return tmp_path / "dags"
 
 
@@ -105,6 +118,8 @@ def check(run: Any, output: str) -> None:
         "shared": "of py_modules",
         "greeting": "of the working_dir",
         "hooked": True,
+        "beside": "of a third",
+        "lazy": "of a third",
     }
     assert {name: found[name] for name in expected} == expected
     assert "by .gitignore 1 file (1 byte): secret.key" in output
@@ -119,11 +134,12 @@ def connect(monkeypatch: pytest.MonkeyPatch, **fields: Any) -> None:
 
 def test_on_the_embedded_ray(
     run_dag: Callable[..., Any], load_dag: Callable[..., Any], dag_folder: Path, monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
+    caplog.set_level("INFO")
     connect(monkeypatch)
     run = run_dag(load_dag(dag_folder / "dag.py"))
-    output = capfd.readouterr().out
+    output = capfd.readouterr().out + caplog.text
     check(run, output)
     assert "never-in-a-log" not in output
     assert not (dag_folder / "assets" / "written").exists(), "a trial wrote into the author's folder"
@@ -131,12 +147,13 @@ def test_on_the_embedded_ray(
 
 def test_on_a_cluster(
     run_dag: Callable[..., Any], load_dag: Callable[..., Any], dag_folder: Path, monkeypatch: pytest.MonkeyPatch,
-    ray_head: Any, capfd: pytest.CaptureFixture[str],
+    ray_head: Any, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
+    caplog.set_level("INFO")
     address = ray_head.address.removeprefix("http://")
     host, _, port = address.partition(":")
     connect(monkeypatch, host=host, port=int(port), password=ray_head.token)
     run = run_dag(load_dag(dag_folder / "dag.py"))
-    output = capfd.readouterr().out
+    output = capfd.readouterr().out + caplog.text
     check(run, output)
     assert "never-in-a-log" not in output

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import json
 import subprocess
 import sys
@@ -117,3 +118,55 @@ def test_a_decorated_task_is_refused() -> None:
 def test_names_for_messages() -> None:
     assert function_name("a.b:c") == "a.b:c"
     assert function_name(functools.partial(textwrap.dedent)) == "dedent"
+
+
+LAZY = {
+    "raynode_lazy_dag.py": """
+        import raynode_top
+
+        def fit(x):
+            import raynode_lazy
+            from raynode_pkg import inner
+            from raynode_space.deep.mod import VALUE
+
+            return [raynode_top.plus(x), raynode_lazy.NAME, inner.VALUE, VALUE, raynode_lazy.__file__]
+    """,
+    "raynode_top.py": "def plus(x):\n    import raynode_third\n    return x + raynode_third.ONE",
+    "raynode_third.py": "ONE = 1",
+    "raynode_lazy.py": "from raynode_pkg.inner import VALUE\nNAME = f'lazy {VALUE}'",
+    "raynode_pkg/__init__.py": "",
+    "raynode_pkg/inner.py": "from . import other\nVALUE = other.VALUE",
+    "raynode_pkg/other.py": "VALUE = 'inner'",
+    "raynode_space/deep/mod.py": "VALUE = 'deep'",
+    "raynode_unused.py": "raise RuntimeError('never imported')",
+}
+LOADS = """
+import json, sys
+from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.runtime.function import read_function
+from airflow_provider_raynode.spec import FunctionRef
+print(json.dumps(read_function(FunctionRef.from_bytes(open(sys.argv[1], "rb").read()), Catalog(sys.argv[2])).load()(5)))
+"""
+
+
+def test_modules_that_are_imported_inside_the_function_come_along(
+    store: Catalog, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "dags"
+    for name, text in LAZY.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(textwrap.dedent(text))
+    monkeypatch.syspath_prepend(str(folder))
+    function = importlib.import_module("raynode_lazy_dag").fit
+    ref = stage_function(functools.partial(function), store)
+    assert ref.modules is not None
+    sources = json.loads(store.read_bytes(ref.modules["uri"]))
+    assert set(sources) == set(LAZY) - {"raynode_lazy_dag.py", "raynode_unused.py"}
+    (tmp_path / "ref.json").write_bytes(ref.to_bytes())
+    command = [sys.executable, "-c", LOADS, str(tmp_path / "ref.json"), store.uri]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [6, "lazy inner", "inner", "deep", "raynode-modules/raynode_lazy.py"]
+    Path(ref.modules["uri"]).write_text("{}")
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", check=False)
+    assert "the modules are not those that the spec names" in done.stderr
