@@ -152,7 +152,7 @@ def _requirement_lines(path: Path, tool: str, inside: tuple[Path, ...]) -> Itera
 
     :raises ConfigError: a line names another file of this machine, which the cluster would not find.
     """
-    if path in inside:
+    if path.resolve() in inside:
         return
     for line in path.read_text(encoding="utf-8").splitlines():
         text = line.strip()
@@ -161,7 +161,7 @@ def _requirement_lines(path: Path, tool: str, inside: tuple[Path, ...]) -> Itera
         option, _, named = text.replace("=", " ", 1).partition(" ") if text.startswith("--") else _short_option(text)
         named = named.partition(" #")[0].strip()
         if option in ("-r", "--requirement") and is_local(named):
-            yield from _requirement_lines(_existing(str(path.parent / named), tool), tool, (*inside, path))
+            yield from _requirement_lines(_existing(str(path.parent / named), tool), tool, (*inside, path.resolve()))
         elif (option in _LOCAL_OPTIONS and is_local(named)) or text.startswith(("./", "../", "/", "file:")):
             raise ConfigError(
                 f"runtime_env.{tool}: {path}: {text!r} names a file of this machine, which the cluster would not find. "
