@@ -69,13 +69,15 @@ def file_package(path: Path) -> Package:
 
 
 def archive_package(path: Path) -> Package:
-    """Return a zip or a wheel as it is; a wheel keeps its name, which the installation on the nodes needs.
+    """Return a zip or a wheel as it is; a wheel keeps the name that its installation needs, with a digest as build tag.
+
+    The nodes know a package by its name: two wheels of one version, built from different code, would be one.
 
     :raises ConfigError: it is larger than what the cluster takes, or cannot be read.
     """
     data = _read(path)
     _check_size(len(data), path, [])
-    return Package(path.name if path.suffix == ".whl" else _name(data), data)
+    return Package(_wheel_name(path, data) if path.suffix == ".whl" else _name(data), data)
 
 
 def tell(what: str, listing: Listing) -> None:
@@ -142,6 +144,15 @@ def _check_size(size: int, path: Path, sizes: list[tuple[int, str]]) -> None:
         + ". Leave out what the job does not need (excludes, .gitignore, .rayignore), put data into the catalog, or "
         "give the URI of a zip in object storage"
     )
+
+
+def _wheel_name(path: Path, data: bytes) -> str:
+    """Return `name-version-build-python-abi-platform.whl`; a build tag begins with a digit."""
+    parts = path.stem.split("-")
+    if len(parts) not in (5, 6):
+        return path.name  # no wheel's name: pip says so
+    build = f"{parts[2] if len(parts) == 6 else '0'}_{hashlib.sha256(data).hexdigest()[:32]}"
+    return "-".join([*parts[:2], build, *parts[-3:]]) + ".whl"
 
 
 def _name(data: bytes) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.utils import parse_wheel_filename
 
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.hooks import _package
@@ -157,11 +158,19 @@ def test_excludes_without_a_folder_have_no_effect(tmp_path: Path) -> None:
             check_local_files(environment)
 
 
-def test_a_wheel_keeps_its_name(tmp_path: Path) -> None:
-    wheel = tmp_path / "mine-1.0-py3-none-any.whl"
-    wheel.write_bytes(b"zip")
-    environment, _ = packaged({"py_modules": [str(wheel)]})
-    assert environment["py_modules"][1] == "gcs://mine-1.0-py3-none-any.whl"
+@pytest.mark.parametrize(
+    ("name", "build"), [("mine-1.0-py3-none-any.whl", "0"), ("mine-1.0-7b-cp311-cp311-linux_x86_64.whl", "7b")]
+)
+def test_two_wheels_of_one_name_do_not_meet_on_the_cluster(tmp_path: Path, name: str, build: str) -> None:
+    wheel, uris = tmp_path / name, []
+    for content in (b"one", b"two", b"one"):
+        wheel.write_bytes(content)
+        environment, _ = packaged({"py_modules": [str(wheel)]})
+        uris.append(environment["py_modules"][1])
+    assert uris[0] == uris[2] != uris[1]
+    said, version, tag, platforms = parse_wheel_filename(uris[0].removeprefix("gcs://"))
+    assert (said, str(version), platforms) == ("mine", "1.0", parse_wheel_filename(name)[3])
+    assert f"{tag[0]}{tag[1]}".startswith(f"{build}_")
 
 
 def test_with_an_image_nothing_is_shipped(caplog: pytest.LogCaptureFixture) -> None:
