@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -42,8 +43,9 @@ _AIRFLOWS_OWN = ("AIRFLOW_CONN_", "AIRFLOW_VAR_", "AIRFLOW__")
 
 # A short path: Ray's sockets lie below it, and their names have at most 107 bytes.
 _TEMP = Path("/tmp")
-_FOLDER = re.compile(r"rn-(\d+)-\w+")
+_FOLDER = re.compile(r"rn-\d+-\w+")
 _STALE_S = 60.0
+_LOCK = "lock"
 
 
 class LocalLauncher(Launcher):
@@ -65,6 +67,7 @@ class LocalLauncher(Launcher):
         self._runtime_env = runtime_env
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
+        self._lock: IO[bytes] | None = None
         self._family: dict[int, psutil.Process] = {}
         self._job: JobRef | None = None
 
@@ -79,6 +82,7 @@ class LocalLauncher(Launcher):
         self._job = job
         _remove_stale_folders()
         self._folder = Path(tempfile.mkdtemp(prefix=f"rn-{os.getpid()}-", dir=_TEMP))
+        self._lock = hold(self._folder)
         own = LocalEnvironment() if self._runtime_env is None else local_environment(self._runtime_env(), self._folder)
         command = [sys.executable, "-u", "-m", "airflow_provider_raynode.runtime", "--local"]
         command += ["--parent", str(os.getpid()), "--spec", job.spec_uri, "--sha256", job.spec_sha256]
@@ -148,6 +152,8 @@ class LocalLauncher(Launcher):
         self._keep_log()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder = None
+        if self._lock is not None:
+            self._lock.close()
 
     @property
     def _log_file(self) -> Path:
@@ -204,11 +210,30 @@ class LocalLauncher(Launcher):
             log.warning("The driver's log could not be kept: %s", error)
 
 
+def hold(folder: Path) -> IO[bytes]:
+    """Lock a folder for as long as this process lives, or until what is returned is closed.
+
+    The pid in its name does not say enough: containers that share a /tmp have pids of their own, and pids come again.
+    """
+    file = (folder / _LOCK).open("wb")
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
+
+
+def is_held(folder: Path) -> bool:
+    """Whether the launcher of a folder is alive."""
+    try:
+        with (folder / _LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # locked, not there yet, or not ours to read
+        return True
+    return False
+
+
 def _remove_stale_folders() -> None:
     """Remove the folders of launchers that were killed together with their driver, when nobody could."""
     for folder in _TEMP.glob("rn-*"):
-        match = _FOLDER.fullmatch(folder.name)
-        if match is None or psutil.pid_exists(int(match.group(1))):
+        if not _FOLDER.fullmatch(folder.name) or is_held(folder):
             continue
         with suppress(OSError):
             state = folder.stat()

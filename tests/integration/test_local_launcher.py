@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -207,3 +208,19 @@ def test_a_killed_parent_takes_everything_with_it(tmp_path: Path, mark: str, bot
         os.utime(left, (0, 0))
         local._remove_stale_folders()
     assert temp_folders() <= folders
+
+
+def test_a_folder_in_use_stays_whatever_its_pid_says() -> None:
+    """Containers that share a /tmp do not see each other's processes."""
+    folder = Path(f"/tmp/rn-{2**22 + 1}-{uuid.uuid4().hex[:8]}")  # more than any pid
+    folder.mkdir()
+    try:
+        lock = local.hold(folder)
+        os.utime(folder, (0, 0))
+        local._remove_stale_folders()
+        assert folder.exists()
+        lock.close()
+        local._remove_stale_folders()
+        assert not folder.exists()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
