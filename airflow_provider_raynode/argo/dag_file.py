@@ -63,10 +63,10 @@ def _run(file: Path) -> dict[str, DAG]:
         with registering(name) as registered:
             loader.exec_module(module)
             return _collect(module, registered(), file)
-    except RayNodeError as error:
-        # A node's error begins with its place.
-        raise DagFileError(str(error) if str(error).startswith(str(file)) else f"{file}: {error}") from error
     except (Exception, SystemExit) as error:
+        if isinstance(error, RayNodeError) and str(error).startswith(str(file)):
+            # A node's error begins with its place.
+            raise DagFileError(str(error)) from error
         raise DagFileError(f"{file}: {_told(error, file)}") from error
 
 

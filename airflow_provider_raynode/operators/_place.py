@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from airflow_provider_raynode.exceptions import RayNodeError
+from airflow_provider_raynode.exceptions import ConfigWarning, RayNodeError
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + "/"
 # Frames that are nobody's own code: Airflow's, and what attrs and the standard library make of a call.
@@ -30,6 +31,20 @@ def placed(kind: str, name: str, dag_id: str | None) -> Iterator[None]:
         told = type(error)(place(kind, name, dag_id) + _indented(str(error)))
         told.is_placed = True  # type: ignore[attr-defined]
         raise told from error.__cause__
+
+
+@contextmanager
+def warnings_placed(kind: str, name: str, dag_id: str | None) -> Iterator[None]:
+    """Give the warnings of a config that is read within the author's line, the DAG and the node."""
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", ConfigWarning)
+        yield
+    for each in told:
+        file, line, text = each.filename, each.lineno, each.message
+        if issubclass(each.category, ConfigWarning) and (found := author_line()) is not None:
+            file, line = found
+            text = ConfigWarning(f"{f'DAG {dag_id!r}, ' if dag_id else ''}{kind} {name!r}: {each.message}")
+        warnings.warn_explicit(text, each.category, file, line)
 
 
 def place(kind: str, name: str, dag_id: str | None) -> str:

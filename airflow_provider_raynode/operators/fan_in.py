@@ -44,7 +44,7 @@ class RayFanInOperator(BaseOperator):
         self.job = job
         self.asked: dict[Path, None] = {}
         """The parts of the output that other tasks take."""
-        self._parts: dict[Path, RayOutputOperator] = {}
+        self._parts: dict[Path, str] = {}
 
     @property
     def output(self) -> NodeOutput:
@@ -70,7 +70,7 @@ class RayFanInOperator(BaseOperator):
         if not upstream:
             settle_arguments(other, self)
 
-    def task_for_part(self, part: NodeOutput) -> RayOutputOperator:
+    def task_for_part(self, part: NodeOutput) -> Any:
         """Return the task that pushes a part of the output as a value of its own, for tasks that are mapped over it."""
         path = part.path
         if path not in self._parts:
@@ -82,8 +82,10 @@ class RayFanInOperator(BaseOperator):
                 name = f"{self.task_id.replace('.', '_')}_{name}"
             labels = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
             free = next(each for each in labels if not self.dag.has_task(group.child_id(each)))
-            self._parts[path] = RayOutputOperator(task_id=free, value=part, dag=self.dag, task_group=group)
-        return self._parts[path]
+            task = RayOutputOperator(task_id=free, value=part, dag=self.dag, task_group=group)
+            self._parts[path] = task.task_id
+        found: Any = self.dag.get_task(self._parts[path])
+        return found
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Verify and collect; see the class.

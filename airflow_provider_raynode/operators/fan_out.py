@@ -14,7 +14,7 @@ from airflow_provider_raynode import __version__
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.exceptions import BindingError, ConfigError
 from airflow_provider_raynode.links.ray_job import RayJobLink
-from airflow_provider_raynode.operators._place import placed
+from airflow_provider_raynode.operators._place import placed, warnings_placed
 from airflow_provider_raynode.operators._resolve import (
     as_returns,
     check_arguments,
@@ -121,7 +121,7 @@ class RayFanOutOperator(BaseOperator):
             self.returns = as_returns(returns)
             self.ray_conn_id = ray_conn_id
             self.secrets = tuple(secrets)
-            self.parameters_file = None if parameters_file is None else str(parameters_file)
+            self.parameters_file = str(parameters_file) if isinstance(parameters_file, Path) else parameters_file
             self.startup_timeout_s = startup_timeout_s
             self.run_timeout_s = run_timeout_s
             self.attach_timeout_s = attach_timeout_s
@@ -131,9 +131,10 @@ class RayFanOutOperator(BaseOperator):
             """Names in a trial's config, where the config is known when the DAG file is parsed."""
             self._submitting: tuple[JobRef, NodeSpec] | None = None
             if parsed is not None and is_static(ray_config):
-                config = check_early(
-                    python_callable, ray_config, self.op_kwargs, parsed, self.parameters_file, self.returns
-                )
+                with warnings_placed(kind, name, parsed.dag_id):
+                    config = check_early(
+                        python_callable, ray_config, self.op_kwargs, parsed, self.parameters_file, self.returns
+                    )
                 self.hyperparameters = tuple(config.search_space)
 
     def execute(self, context: Context) -> dict[str, Any]:

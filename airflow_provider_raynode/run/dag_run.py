@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -19,7 +20,8 @@ from airflow_provider_raynode.run.environment import airflow_environment, output
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
-_LAST_LINES = 30
+_FRAME = re.compile(r'^  File "(.+)", line (\d+)', re.MULTILINE)
+_OUR_WARNING = re.compile(r"(?P<place>.+?:\d+): airflow_provider_raynode\.exceptions\.\w+: (?P<text>.*)", re.DOTALL)
 
 
 class _Stops:
@@ -97,7 +99,9 @@ def _run(
 
     display = RunDisplay(stream)
     with display.waiting("Starting Airflow …") if log else contextlib.nullcontext():
-        dag = _load(path, dag_id)
+        dag, warnings = _load(path, dag_id)
+    for warning in warnings:
+        display.console.print(f"Warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     from airflow.sdk.listener import get_listener_manager
 
     from airflow_provider_raynode.run.listener import RunListener
@@ -122,7 +126,8 @@ def _run(
     return 1
 
 
-def _load(path: Path, dag_id: str | None) -> DAG:
+def _load(path: Path, dag_id: str | None) -> tuple[DAG, list[str]]:
+    """Return the DAG, and what its nodes and their configs warn of."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
     from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
     from airflow.utils import db
@@ -132,7 +137,7 @@ def _load(path: Path, dag_id: str | None) -> DAG:
     bag = DagBag(tempfile.gettempdir(), collect_dags=False)
     found = {dag.dag_id: dag for dag in bag.process_file(str(path), only_if_updated=False, safe_mode=False)}
     if bag.import_errors:
-        raise DagFileError("\n".join(_import_error(text) for text in bag.import_errors.values()))
+        raise DagFileError("\n".join(_import_error(text, name) for name, text in bag.import_errors.items()))
     if not found:
         raise DagFileError(f"{path}: there is no DAG in this file (is the @dag function called at its end?)")
     if dag_id is None and len(found) > 1:
@@ -141,14 +146,24 @@ def _load(path: Path, dag_id: str | None) -> DAG:
         raise DagFileError(f"{path} holds no DAG {dag_id!r}; it has: {', '.join(sorted(found))}")
     dag: DAG = found[dag_id] if dag_id is not None else next(iter(found.values()))
     sync_bag_to_db(bag, "dags-folder", None)
-    return dag
+    return dag, _warnings(text for told in bag.captured_warnings.values() for text in told)
 
 
-def _import_error(text: str) -> str:
-    """Return the part of an import error that its reader needs: our own errors without the stack."""
+def _warnings(captured: Iterable[str]) -> list[str]:
+    """Return our own warnings, each with its place, of those that Airflow has captured as texts."""
+    found = (_OUR_WARNING.fullmatch(text) for text in captured)
+    return list(dict.fromkeys(f"{each['place']}: {each['text']}" for each in found if each))
+
+
+def _import_error(text: str, file: str = "") -> str:
+    """Return the part of an import error that its reader needs: our own errors with their place, without the stack."""
     marker = "airflow_provider_raynode.exceptions."
-    _, found, rest = text.rpartition(marker)
-    return rest.partition(": ")[2].strip() if found else text.strip()
+    _, found, rest = text.rpartition(f"\n{marker}")
+    if not found:
+        return text.strip()
+    message = rest.partition(": ")[2].strip()
+    lines = [line for frame, line in _FRAME.findall(text) if frame == file]
+    return f"{file}, line {lines[-1]}: {message}" if lines and not message.startswith(file) else message
 
 
 def parse_conf(text: str | None) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypedDict, TypeVar
 
-from airflow.sdk import BaseOperator
+from airflow.sdk import BaseOperator, TaskGroup
 from airflow.sdk.exceptions import AirflowException
 
 from airflow_provider_raynode.exceptions import ArgumentError, NodeWarning, RayNodeError
@@ -18,7 +18,7 @@ from airflow_provider_raynode.operators._place import author_line, placed
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
 
-    from airflow.sdk import DAG, TaskGroup
+    from airflow.sdk import DAG
 
 _Parameters = ParamSpec("_Parameters")
 _Returned = TypeVar("_Returned")
@@ -167,8 +167,11 @@ def completed(function: Callable[_Parameters, _Returned]) -> Callable[_Parameter
     """
     signature = inspect.signature(function)
     own = [each.name for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    optional = [name for name in own if signature.parameters[name].default is not inspect.Parameter.empty]
-    required = [name for name in own if name not in optional and name != "self"]
+    required = [name for name in own if signature.parameters[name].default is inspect.Parameter.empty]
+    required = [name for name in required if name != "self"]
+    # Airflow's default_args are the tasks': what a task and a group both have (doc_md) is not the group's there.
+    of_group = {*inspect.signature(TaskGroup).parameters, "default_args"}
+    by_default = [name for name in own if name not in of_group and name != "self"]
     front = 2 if own[0] == "self" else 1
 
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -182,12 +185,10 @@ def completed(function: Callable[_Parameters, _Returned]) -> Callable[_Parameter
             if dag is None:
                 raise ArgumentError("stands outside a DAG: call it within `with DAG(…):` or a function with @dag")
             defaults = _defaults(dag, kwargs)
-            for name in (*required, *optional):
-                if name in defaults and name not in kwargs and name not in named and name != "default_args":
-                    kwargs[name] = defaults[name]
+            kwargs |= {name: defaults[name] for name in by_default if name in defaults and name not in kwargs}
             _check_names(kwargs, [name for name in required if name not in named], [*own, *TASK_ARGUMENTS])
             if own[0] == "self":
-                _warn_of_unknown(kwargs.get("default_args"), own)
+                _warn_of_unknown(kwargs.get("default_args"), own, f"DAG {dag.dag_id!r}, node {node_id!r}")
             try:
                 return function(*args, **kwargs)
             except (RayNodeError, KeyboardInterrupt):
@@ -247,7 +248,7 @@ def _nearest(name: str, known: Collection[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else f"; it has: {', '.join(names)}"
 
 
-def _warn_of_unknown(default_args: Mapping[str, Any] | None, own: Collection[str]) -> None:
+def _warn_of_unknown(default_args: Mapping[str, Any] | None, own: Collection[str], whose: str) -> None:
     """Warn of what Airflow ignores without a word: a key of the node's default_args that no task has."""
     known = {*inspect.signature(BaseOperator.__init__).parameters, *own, *TASK_ARGUMENTS} - {"self", "kwargs"}
     for name in default_args or {}:
@@ -255,7 +256,10 @@ def _warn_of_unknown(default_args: Mapping[str, Any] | None, own: Collection[str
             hint = _nearest(str(name), known) if _is_near(str(name), known) else ""
             file, line = author_line() or ("", 0)
             warnings.warn_explicit(
-                f"default_args: no task of a node has {name!r}: it has no effect{hint}", NodeWarning, file, line
+                f"{whose}: default_args: no task of a node has {name!r}: it has no effect{hint}",
+                NodeWarning,
+                file,
+                line,
             )
 
 

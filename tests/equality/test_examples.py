@@ -86,10 +86,11 @@ class Kubernetes:
 
 
 NODE = """
+from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, task
 from airflow_provider_raynode import pickled, ray_node
 
-def train(x, fail=False):
+def train(x, layers, fail=False):
     if fail:
         raise ValueError("the trial fails")
     return {{"score": float(x), "model": [x]}}
@@ -101,7 +102,8 @@ with DAG("on_a_ray_job"):
         ray_config={{
             "ray_cluster": {{"kuberay": {{"image": "ray:1", "worker_groups": [{{"name": "small", "replicas": 2}}]}}}},
             "ray_tune": {{"metric": "score", "mode": "max",
-                          "search_space": {{"x": {{"type": "grid_search", "values": [1, 2, 3]}}}}}},
+                          "search_space": {{"x": {{"type": "grid_search", "values": [1, 2, 3]}},
+                                           "layers": {{"type": "constant", "value": [8, 4]}}}}}},
             "default_resources": {{"num_cpus": 0.5}},
         }},
         op_kwargs={{"fail": {fail}}},
@@ -115,6 +117,20 @@ with DAG("on_a_ray_job"):
         return catalog.load(tuned["outputs"]["model"])
 
     use(node.output)
+
+    @task
+    def part(model, whole, x):
+        from airflow_provider_raynode import catalog
+
+        return [catalog.load(model), sorted(whole), x]
+
+    @task
+    def one(i, x=None):
+        return [i, x]
+
+    part(node.outputs["model"], node, node.best_config["x"])
+    one.partial(x=node.best_metrics["score"]).expand(i=node.best_config["layers"])
+    node >> BashOperator(task_id="text", bash_command=f"echo {{node.best_config['layers'][1]}}")
 """
 
 
@@ -134,3 +150,7 @@ def test_a_search_as_a_ray_job(fail: bool, airflow_db: None, argo: Argo, tmp_pat
         assert "the trial fails" in argo.last.node("search-tune").log
     else:
         assert ours.xcoms[("use", -1, "return_value")] == airflow.xcoms[("use", -1, "return_value")] == [3]
+        assert ours.xcoms[("part", -1, "return_value")] == airflow.xcoms[("part", -1, "return_value")]
+        assert ours.xcoms[("part", -1, "return_value")][0::2] == [[3], 3]
+        assert [ours.xcoms[("one", index, "return_value")] for index in (0, 1)] == [[8, 3.0], [4, 3.0]]
+        assert ours.xcoms[("text", -1, "return_value")] == "4"

@@ -32,8 +32,8 @@ def fit(x: float) -> dict[str, float]:
     return {"score": x}
 
 
-def node(**arguments: Any) -> RayNode:
-    return make_node("search", **{"python_callable": fit, "ray_config": CONFIG, **arguments})
+def node(group_id: str = "search", **arguments: Any) -> RayNode:
+    return make_node(group_id, **{"python_callable": fit, "ray_config": CONFIG, **arguments})
 
 
 # -- the signature and its page ----------------------------------------------------------------------------------------
@@ -113,7 +113,9 @@ def test_a_trigger_rule_of_the_dag_is_the_nodes_not_its_tasks() -> None:
 
 
 def test_the_nodes_parameters_have_their_defaults_in_default_args() -> None:
-    with DAG("defaults", schedule=None, default_args={"ray_conn_id": "of_the_dag", "on_kill": "detach", "grace_s": 7}):
+    of_the_dag = {"ray_conn_id": "of_the_dag", "on_kill": "detach", "grace_s": 7, "doc_md": "of a task"}
+    with DAG("defaults", schedule=None, default_args=of_the_dag):
+        assert node("first").doc_md is None
         assert node().fan_out.ray_conn_id == "of_the_dag"
         with TaskGroup("around", default_args={"ray_conn_id": "of_the_group"}):
             inner = node(grace_s=300.0, default_args={"poll_interval_s": 9})
@@ -134,6 +136,33 @@ def test_an_unknown_key_of_default_args_is_warned_of_by_name() -> None:
     with DAG("silent", schedule=None), warnings.catch_warnings():
         warnings.simplefilter("error")
         node(default_args={"retries": 2, "poll_interval_s": 3})
+
+
+def test_warnings_have_the_line_of_the_node_and_raynode_run_shows_them(tmp_path: Path) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    from airflow_provider_raynode.run.dag_run import _warnings
+
+    file = tmp_path / "warned.py"
+    file.write_text(
+        "import warnings\n"
+        "from airflow.sdk import DAG\n"
+        "from airflow_provider_raynode import ray_node\n"
+        "warnings.warn('of the author')\n"
+        "config = {'ray_tune': {'metric': 'a', 'mode': 'max', 'search_space': {'x': [1, 2]}}}\n"
+        "with DAG('warned', schedule=None):\n"
+        "    ray_node('n', python_callable=lambda x: x, ray_config=config, default_args={'retires': 1})\n"
+    )
+    bag = DagBag(os.devnull, collect_dags=False)
+    bag.process_file(str(file), only_if_updated=False, safe_mode=False)
+    assert not bag.import_errors
+    captured = [text for told in bag.captured_warnings.values() for text in told]
+    assert len(captured) == 3, captured
+    first, second = sorted(_warnings(captured))
+    assert first.startswith(f"{file}:7: DAG 'warned', node 'n': default_args: no task of a node has 'retires'")
+    assert second.startswith(
+        f"{file}:7: DAG 'warned', node 'n': ray_config: ray_tune.search_space.x: [1, 2] is a const"
+    )
 
 
 # -- errors that say where ---------------------------------------------------------------------------------------------
@@ -303,7 +332,25 @@ def test_the_same_text_in_the_commands(tmp_path: Path) -> None:
     bag = DagBag(os.devnull, collect_dags=False)
     bag.process_file(str(file), only_if_updated=False, safe_mode=False)
     (text,) = bag.import_errors.values()
-    assert _import_error(text) == told
+    assert _import_error(text, str(file)) == told
+
+
+def test_an_error_that_is_no_nodes_has_the_line_too(tmp_path: Path) -> None:
+    from airflow.dag_processing.dagbag import DagBag
+
+    from airflow_provider_raynode.argo.dag_file import load_dag
+    from airflow_provider_raynode.exceptions import DagFileError
+    from airflow_provider_raynode.run.dag_run import _import_error
+
+    file = tmp_path / "own_config.py"
+    file.write_text("from airflow_provider_raynode import RayConfig\n\nRayConfig.load(5)\n")
+    with pytest.raises(DagFileError) as caught:
+        load_dag(file)
+    assert str(caught.value) == f"{file}: line 3: ray_config: int is not a path, a dict or a RayConfig"
+    bag = DagBag(os.devnull, collect_dags=False)
+    bag.process_file(str(file), only_if_updated=False, safe_mode=False)
+    ((name, text),) = bag.import_errors.items()
+    assert _import_error(text, name) == f"{file}, line 3: ray_config: int is not a path, a dict or a RayConfig"
 
 
 def test_an_operator_by_itself_says_where_too() -> None:

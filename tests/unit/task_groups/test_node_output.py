@@ -63,8 +63,9 @@ def test_parts_and_the_node_itself_make_dependencies() -> None:
         use.override(task_id="deep")([1, {"k": (made, 2)}], named={"n": made})
         node("other", op_kwargs={"model": made.outputs["model"], "tuned": made}, python_callable=lambda **_: None)
         PythonOperator(task_id="classic", python_callable=print, op_args=[made], op_kwargs={"a": made.trials})
+        node("file", parameters_file=made.outputs["model"]["uri"])
         BashOperator(task_id="env", bash_command="true", env={"T": made.best_trial})
-    for each in ("part", "named", "itself", "deep", "other.fan_out", "classic", "env"):
+    for each in ("part", "named", "itself", "deep", "other.fan_out", "classic", "env", "file.fan_out"):
         assert upstream(dag, each) == {"search.fan_in"}, each
     deep = dag.get_task("deep")
     assert isinstance(deep.op_args[0][1]["k"][0], NodeOutput), "the output stands in the node's place"
@@ -76,6 +77,7 @@ def test_parts_and_the_node_itself_make_dependencies() -> None:
         ("best_config", "layers", 0),
         ("outputs",),
         ("outputs", "model"),
+        ("outputs", "model", "uri"),
         ("best_metrics",),
         ("best_metrics", "score"),
         ("trials",),
@@ -139,6 +141,8 @@ def test_mapping_over_a_part_has_a_task_whose_entries_airflow_counts() -> None:
     for each in ("whole", "literal", "dicts"):
         assert upstream(dag, each) == {"search.fan_in"}
     scheduler = round_trip(dag)
+    assert part in copy.deepcopy(dag).task_ids
+    assert dag.partial_subset("layers", include_upstream=True).task_ids
     expanded = scheduler.get_task("layers")._get_specified_expand_input().value["i"]
     assert (expanded.operator.task_id, expanded.key) == (part, "return_value")
 
