@@ -22,6 +22,9 @@ def changes(before: NodeSpec, after: NodeSpec) -> list[str]:
 def work_of(spec: NodeSpec) -> dict[str, str]:
     """Return the digest of each part of a node's work, by its name in the author's words."""
     search = spec.config.ray_tune.model_dump(mode="json", exclude={"failure"}) if spec.config.ray_tune else {}
+    if "policy_file" in (search.get("scheduler") or {}):
+        # The same file has another path on another machine.
+        search["scheduler"]["policy_file"] = search["scheduler"]["policy_file"].rpartition("/")[2]
     function = spec.code.function_sha256 or _content(spec.function.pickle or {}) or spec.function.import_path
     parts: dict[str, Any] = {
         "the function": function,

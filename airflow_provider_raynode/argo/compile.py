@@ -11,7 +11,7 @@ from airflow_provider_raynode.argo.conditions import depends_of, gate_depends, w
 from airflow_provider_raynode.argo.graph import Node, Scope, build_scopes
 from airflow_provider_raynode.argo.names import GATE, RAY_JOB_SUFFIX, argo_name, argo_names, workflow_name
 from airflow_provider_raynode.argo.ray_job import OUTPUTS as RAY_JOB_OUTPUTS
-from airflow_provider_raynode.argo.ray_job import cluster_of, fan_out_of, is_execution, resource_template
+from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, ray_job_of, resource_template
 from airflow_provider_raynode.argo.schedule import Kind, Schedule
 from airflow_provider_raynode.argo.shape import has_default
 from airflow_provider_raynode.argo.structure import structure_hash
@@ -258,7 +258,7 @@ class _Compiler:
         source = fan_out_of(task)
         fan_out = argo_names(self._dag)[source.task_id]
         name = f"{node.name}{RAY_JOB_SUFFIX}"
-        self._ray_templates[name] = resource_template(name, task, cluster_of(self._dag, source))
+        self._ray_templates[name] = resource_template(name, task, *ray_job_of(self._dag, source))
         outputs = f"tasks.{fan_out}.outputs.parameters"
         job = {
             "name": name,

@@ -55,6 +55,9 @@ def _refusals(dag: DAG, task: Any) -> Iterator[Refusal]:
         reason = "secrets=… travels through Ray's Jobs API, which a RayJob does not use"
         remedy = "give them to the cluster's pods by env_from in ray_cluster.kuberay"
         yield Refusal("rayjob-secrets", reason, remedy, fan_out.task_id)
+    if task.kill_policy == "detach":
+        reason = "on_kill='detach' has no effect: the RayJob is the workflow's, and ends with it"
+        yield Refusal("rayjob-on-kill", reason, "leave on_kill out", task.task_id)
     try:
         cluster_of(dag, fan_out)
     except ConfigError as error:
@@ -66,17 +69,27 @@ def cluster_of(dag: DAG, fan_out: Any) -> KubeRay:
 
     :raises ConfigError: it is known only at run time, it is wrong, or it describes none.
     """
+    return ray_job_of(dag, fan_out)[0]
+
+
+def ray_job_of(dag: DAG, fan_out: Any) -> tuple[KubeRay, dict[str, Any]]:
+    """Return the cluster that a node's config describes, and the runtime environment of its job.
+
+    :raises ConfigError: see `cluster_of`; or the environment has what no RayJob can be given.
+    """
+    from airflow_provider_raynode.hooks._runtime_env import for_ray_job
     from airflow_provider_raynode.operators._resolve import is_static, load_config
 
     if not is_static(fan_out.ray_config):
         raise ConfigError("ray_config is a template or an XCom: --ray rayjob needs it at export")
-    cluster = load_config(fan_out.ray_config, dag).ray_cluster.kuberay
-    if cluster is None:
+    section = load_config(fan_out.ray_config, dag).ray_cluster
+    if section.kuberay is None:
         raise ConfigError("ray_config has no section ray_cluster.kuberay: --ray rayjob makes its cluster from it")
-    return cluster
+    given = {} if section.runtime_env is None else section.runtime_env.model_dump(mode="json", exclude_unset=True)
+    return section.kuberay, for_ray_job(given)
 
 
-def resource_template(name: str, task: Any, cluster: KubeRay) -> dict[str, Any]:
+def resource_template(name: str, task: Any, cluster: KubeRay, runtime_env: Mapping[str, Any]) -> dict[str, Any]:
     """Return the template that creates the RayJob of an execution task and waits for its end."""
     retry = {"retryStrategy": {"limit": str(task.retries), "retryPolicy": "Always"}} if task.retries else {}
     return {
@@ -93,12 +106,12 @@ def resource_template(name: str, task: Any, cluster: KubeRay) -> dict[str, Any]:
             "failureCondition": (
                 "status.jobDeploymentStatus in (Failed,ValidationFailed), status.jobStatus in (FAILED,STOPPED)"
             ),
-            "manifest": write_yaml(_manifest(task, cluster)),
+            "manifest": write_yaml(_manifest(task, cluster, runtime_env)),
         },
     }
 
 
-def _manifest(task: Any, cluster: KubeRay) -> dict[str, Any]:
+def _manifest(task: Any, cluster: KubeRay, runtime_env: Mapping[str, Any]) -> dict[str, Any]:
     entrypoint = (
         "python -m airflow_provider_raynode.runtime "
         f"--spec '{{{{inputs.parameters.{SPEC_URI}}}}}' --sha256 {{{{inputs.parameters.{SPEC_SHA256}}}}}"
@@ -109,6 +122,7 @@ def _manifest(task: Any, cluster: KubeRay) -> dict[str, Any]:
         "metadata": {"generateName": f"{argo_name(task.task_id.lower(), longest=_LONGEST)}-"},
         "spec": {
             "entrypoint": entrypoint,
+            **({"runtimeEnvYAML": write_yaml(dict(runtime_env))} if runtime_env else {}),
             "submissionMode": "K8sJobMode",
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": cluster.ttl_seconds_after_finished,

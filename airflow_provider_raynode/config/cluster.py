@@ -111,10 +111,19 @@ class RuntimeEnvConfig(Section):
 class RuntimeEnv(Section):
     """Ray's runtime environment: what the job's processes need, under Ray's names."""
 
-    working_dir: Text | None = Field(default=None, description="a folder or zip of this machine, or a URI")
-    py_modules: list[Text] | None = Field(default=None, description="folders, wheels or URIs to put on the Python path")
+    working_dir: Text | None = Field(
+        default=None,
+        description="where driver and trials run, and import from: a folder or zip, relative to the config file or the "
+        "DAG file, or a URI",
+    )
+    py_modules: list[Text] | None = Field(
+        default=None, description="folders, .py files, wheels or URIs to import from, before working_dir"
+    )
     py_executable: Text | None = Field(default=None, description="the Python to run, e.g. `uv run`")
-    excludes: list[Text] | None = Field(default=None, description="patterns left out of uploads")
+    excludes: list[Text] | None = Field(
+        default=None,
+        description="patterns, as in .gitignore, of what is not uploaded; `!name` takes back what .gitignore left out",
+    )
     pip: list[Text] | dict[str, Any] | Text | None = Field(
         default=None, description="requirements, a requirements file, or Ray's mapping with packages"
     )

@@ -14,6 +14,7 @@ from airflow_provider_raynode.exceptions import ConfigError
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.config.cluster import RuntimeEnv
+    from airflow_provider_raynode.config.ray_config import RayConfig
 
 Resolve = Callable[[str, str], str]
 _CONDA_FILES = (".yml", ".yaml")
@@ -53,29 +54,47 @@ def local_files(environment: RuntimeEnv, resolve: Resolve) -> dict[str, Any]:
     return fields
 
 
-def with_absolute_paths(environment: RuntimeEnv, folders: Sequence[Path], source: str) -> RuntimeEnv:
-    """Return a runtime environment whose paths of this machine are absolute.
+def with_absolute_paths(config: RayConfig, folders: Sequence[Path], source: str) -> dict[str, Any]:
+    """Return the sections of a config whose paths of this machine were relative, with absolute ones.
 
-    :param folders: where a relative path is sought, in this order; with none it stays as it is.
+    :param folders: where a relative path is sought, in this order; with none everything stays as it is.
     :param source: what stands in front of each line of the message.
     :raises ConfigError: a relative path is in none of `folders`; the message lists them.
     """
+    sections: dict[str, Any] = {}
     if not folders:
-        return environment
+        return sections
+    environment = config.ray_cluster.runtime_env
+    if environment is not None and (fields := _absolute(environment, folders, source)):
+        resolved = environment.model_copy(update=fields)
+        sections["ray_cluster"] = config.ray_cluster.model_copy(update={"runtime_env": resolved})
+    search = config.ray_tune
+    policy_file = getattr(search.scheduler, "policy_file", None) if search is not None else None
+    if search is not None and search.scheduler is not None and policy_file is not None:
+        # What is nowhere here may lie where the driver runs, in its working_dir for one.
+        found = _found(Path(policy_file).expanduser(), folders)
+        if found is not None:
+            scheduler = search.scheduler.model_copy(update={"policy_file": str(found)})
+            sections["ray_tune"] = search.model_copy(update={"scheduler": scheduler})
+    return sections
+
+
+def _absolute(environment: RuntimeEnv, folders: Sequence[Path], source: str) -> dict[str, Any]:
     problems: list[str] = []
 
     def resolve(key: str, text: str) -> str:
         given = Path(text).expanduser()
-        if given.is_absolute():
-            return str(given)
-        for folder in folders:
-            if (folder / given).exists():
-                return str(folder / given)
-        places = ", ".join(str(folder) for folder in dict.fromkeys(folders))
-        problems.append(f"{source}: ray_cluster.runtime_env.{key}: {text!r} does not exist; looked in {places}")
-        return text
+        found = given if given.is_absolute() else _found(given, folders)
+        if found is None:
+            places = ", ".join(str(folder) for folder in dict.fromkeys(folders))
+            problems.append(f"{source}: ray_cluster.runtime_env.{key}: {text!r} does not exist; looked in {places}")
+        return str(found)
 
     fields = local_files(environment, resolve)
     if problems:
         raise ConfigError("\n".join(problems))
-    return environment.model_copy(update=fields) if fields else environment
+    return {key: value for key, value in fields.items() if value != getattr(environment, key)}
+
+
+def _found(given: Path, folders: Sequence[Path]) -> Path | None:
+    return next((folder / given for folder in folders if (folder / given).exists()), None)

@@ -1,7 +1,7 @@
 """RayConfig: the whole config file."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.config.train import RayTrain
 else:
     RayTrain = Annotated[Section, Later("airflow_provider_raynode.config.train:RayTrain")]
+
+
+# Accelerators that Ray itself looks for on a machine.
+_FOUND_BY_RAY = ("TPU", "neuron_cores", "HPU", "NPU", "RBLN", "FURIOSA", "MBLT", "TTNPU")
 
 
 class RayConfig(Section):
@@ -48,6 +52,17 @@ class RayConfig(Section):
     catalog: Annotated[CatalogSection, Later(), EmptyIsDefault] = Field(
         default_factory=CatalogSection.model_construct, description="where inputs and outputs are kept"
     )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield resources that the embedded Ray cannot have, where the file says that it is the embedded one."""
+        if self.ray_cluster.address == "local":
+            for name in self.default_resources.resources:
+                if not name.startswith(("accelerator_type:", "TPU-")) and name not in _FOUND_BY_RAY:
+                    yield (
+                        ("default_resources", "resources", name),
+                        "is nowhere: the embedded Ray has only what Ray finds on this machine; leave it out, or name a "
+                        "cluster in ray_cluster.address",
+                    )
 
     @model_validator(mode="wrap")
     @classmethod
@@ -113,14 +128,8 @@ class RayConfig(Section):
         return config._with_absolute_paths(folders, source)
 
     def _with_absolute_paths(self, folders: Sequence[Path], source: str) -> Self:
-        environment = self.ray_cluster.runtime_env
-        if environment is None:
-            return self
-        resolved = with_absolute_paths(environment, folders, source)
-        if resolved is environment:
-            return self
-        cluster = self.ray_cluster.model_copy(update={"runtime_env": resolved})
-        return self.model_copy(update={"ray_cluster": cluster})
+        sections = with_absolute_paths(self, folders, source)
+        return self.model_copy(update=sections) if sections else self
 
     def check_for_this_python(self, source: str) -> None:
         """Check the libraries where, as far as the file says, the search runs on this machine.

@@ -145,7 +145,10 @@ class PopulationBasedTrainingReplay(Scheduler):
     ray_class: ClassVar[str] = "ray.tune.schedulers:PopulationBasedTrainingReplay"
 
     type: Literal["PopulationBasedTrainingReplay"]
-    policy_file: Text = Field(description="path of the pbt_policy_….txt file, on the machine where the driver runs")
+    policy_file: Text = Field(
+        description="the pbt_policy_….txt file: sought beside the config file or the DAG file, else a path where the "
+        "driver runs, as in its working_dir"
+    )
 
 
 class PB2(Measured):

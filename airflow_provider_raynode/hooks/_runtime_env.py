@@ -87,12 +87,53 @@ def packaged(environment: Mapping[str, Any]) -> tuple[dict[str, Any], list[Packa
         packages.append(_module(str(module), excludes))
         modules.append(packages[-1].uri)
     result["py_modules"] = modules
+    return _with_files_read(result), packages
+
+
+def _with_files_read(environment: dict[str, Any]) -> dict[str, Any]:
+    """Return an environment with what its files of requirements hold in their place."""
+    result = dict(environment)
     for tool in ("pip", "uv"):
         if tool in result:
             result[tool] = _requirements(result[tool], tool)
     if isinstance(conda := result.get("conda"), str) and is_conda_file(conda):
         result["conda"] = yaml.safe_load(_existing(conda, "conda").read_text(encoding="utf-8"))
-    return result, packages
+    return result
+
+
+def for_ray_job(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an environment as the manifest of a RayJob holds it; files of requirements are read.
+
+    :raises ConfigError: it has what would have to be uploaded, or what says how an upload or a stop is done.
+    """
+    problems = [
+        f"ray_cluster.runtime_env.{key}: a RayJob uploads nothing: put {value} into ray_cluster.kuberay.image and say "
+        "local:///its/path/there, or give the URI of a zip"
+        for key, value in _uploads(environment)
+    ]
+    if environment.get("excludes"):
+        problems.append("ray_cluster.runtime_env.excludes: has no effect: a RayJob uploads nothing; leave it out")
+    problems += [
+        f"ray_cluster.runtime_env.env_vars.{name}: has no effect: Kubernetes stops a RayJob; leave it out"
+        for name in STOP_ENV_VARS
+        if name in (environment.get("env_vars") or {})
+    ]
+    if problems:
+        raise ConfigError("\n".join(problems))
+    result = {key: value for key, value in environment.items() if value not in (None, [], {}, "")}
+    if result.get("working_dir"):
+        result["env_vars"] = {**IN_WORKING_DIR, **result.get("env_vars", {})}
+    return _with_files_read(result)
+
+
+def _uploads(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what an environment names of this machine that is more than a list of packages."""
+    working_dir = environment.get("working_dir")
+    if isinstance(working_dir, str) and is_local(working_dir):
+        yield "working_dir", working_dir
+    for index, module in enumerate(environment.get("py_modules") or ()):
+        if is_local(str(module)):
+            yield f"py_modules[{index}]", str(module)
 
 
 def check_local_files(environment: Mapping[str, Any]) -> None:

@@ -224,6 +224,32 @@ def check_early(
     return config
 
 
+def check_attach_timeout(attach_timeout_s: float | None, address: str | None, default: float) -> None:
+    """Refuse a time limit for what cannot happen where the node runs.
+
+    :param address: where it runs; None where that is not known yet.
+    :raises ConfigError: the job is this task's child, or Kubernetes' own, and its limit is not the default.
+    """
+    if address in ("local", "rayjob") and attach_timeout_s not in (None, default):
+        whose = (
+            "the embedded Ray is started by the execution task" if address == "local" else "a RayJob runs unattended"
+        )
+        raise ConfigError(f"attach_timeout_s: {attach_timeout_s:g} has no effect here: {whose}. Leave it out")
+
+
+def check_on_kill(on_kill: str, address: str | None) -> None:
+    """Refuse to leave a job running that ends with its task.
+
+    :param address: where the node runs; None where that is not known yet.
+    :raises ConfigError: it runs on the embedded Ray.
+    """
+    if on_kill == "detach" and address == "local":
+        raise ConfigError(
+            "on_kill: 'detach' has no effect here: the embedded Ray ends with its task. Leave it out, or name a "
+            "cluster in ray_cluster.address or the connection"
+        )
+
+
 def check_metric(config: RayConfig, returns: Iterable[Return]) -> None:
     """Refuse a metric of the search that is declared as an output, and a name that Tune itself counts.
 

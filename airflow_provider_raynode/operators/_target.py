@@ -33,6 +33,7 @@ def check_target(function: Callable[..., Any] | str, config: RayConfig, hook: Ra
     :raises ClusterError: the cluster cannot be reached, or its Ray or Python does not fit.
     """
     address = hook.resolve().address
+    _check_connection(config, hook.resolve())
     _check_environment(config, hook.resolve())
     if address == "local":
         return _check_embedded(config)
@@ -81,6 +82,26 @@ def _check_embedded(config: RayConfig) -> str:
             "the embedded Ray needs the package ray[tune] on the Airflow worker, and it is not installed: "
             "pip install 'ray[tune]', or set ray_cluster.address (or the connection) to a cluster"
         ) from None
+
+
+def _check_connection(config: RayConfig, settings: RaySettings) -> None:
+    """Check that what a connection says of TLS and HTTP is used where the node will run.
+
+    :raises ConfigError: it is not.
+    """
+    tls = [name for name, given in (("ca_file", settings.ca_file), ("verify_tls", not settings.verify_tls)) if given]
+    if settings.address.startswith("http://") and tls:
+        raise ConfigError(
+            f"{settings.source}: extra {' and '.join(tls)} has no effect: {settings.address} is plain HTTP. Give an "
+            "https:// address, or leave it out"
+        )
+    if settings.address == "local" and config.cluster_address is None:
+        unused = [*tls, *(["secret_headers"] if settings.headers else [])]
+        if unused:
+            raise ConfigError(
+                f"{settings.source}: extra {' and '.join(unused)} has no effect: the connection names no cluster, so "
+                "the node would run on the embedded Ray. Give the connection a host, or leave it out"
+            )
 
 
 def _check_environment(config: RayConfig, settings: RaySettings) -> None:

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator
 from airflow.sdk.configuration import conf
-from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferralTimeout
 
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.links.ray_job import RayJobLink
 from airflow_provider_raynode.operators._place import placed
+from airflow_provider_raynode.operators._resolve import check_on_kill
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -87,6 +88,10 @@ class RayExecutionOperator(BaseOperator):
         """
         begin = time.monotonic()
         run = self._job_run(self.job)
+        try:
+            check_on_kill(self.kill_policy, run.job.launcher)
+        except ConfigError as error:
+            raise AirflowFailException(str(error)) from error
         job = run.choose_attempt(retry=context["ti"].try_number > 1)
         RayJobLink().push(context, job)
         self._write_down(context, job)

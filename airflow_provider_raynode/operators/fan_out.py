@@ -18,6 +18,7 @@ from airflow_provider_raynode.operators._place import placed, warnings_placed
 from airflow_provider_raynode.operators._resolve import (
     as_returns,
     check_arguments,
+    check_attach_timeout,
     check_callable,
     check_early,
     check_limits,
@@ -129,6 +130,8 @@ class RayFanOutOperator(BaseOperator):
             self.ray_node_id = ray_node_id
             self.hyperparameters: tuple[str, ...] | None = None
             """Names in a trial's config, where the config is known when the DAG file is parsed."""
+            self.known_address: str | None = None
+            """Where the config says that the node runs, where that is known when the DAG file is parsed."""
             self._submitting: tuple[JobRef, NodeSpec] | None = None
             if parsed is not None and is_static(ray_config):
                 with warnings_placed(kind, name, parsed.dag_id):
@@ -136,6 +139,8 @@ class RayFanOutOperator(BaseOperator):
                         python_callable, ray_config, self.op_kwargs, parsed, self.parameters_file, self.returns
                     )
                 self.hyperparameters = tuple(config.search_space)
+                self.known_address = config.cluster_address
+                check_attach_timeout(attach_timeout_s, self.known_address, DEFAULT_ATTACH_TIMEOUT_S)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stage and submit; see the class."""
@@ -176,6 +181,7 @@ class RayFanOutOperator(BaseOperator):
             check_arguments(self.python_callable, config, self.op_kwargs, parameters)
         hook = RayHook(ray_conn_id=self.ray_conn_id, address=self.address or config.cluster_address)
         settings = hook.resolve()
+        check_attach_timeout(self.attach_timeout_s, settings.address, DEFAULT_ATTACH_TIMEOUT_S)
         catalog = catalog_for(config.catalog.uri or settings.catalog)
         run = self._run_context(context, parameters)
         where = (run.dag_id, run.run_id, run.node_id, run.map_index)

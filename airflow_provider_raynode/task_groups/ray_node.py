@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from airflow.sdk import TaskGroup
 
 from airflow_provider_raynode.operators._output import KnownOutput, NodeArgument, NodeOutput
+from airflow_provider_raynode.operators._place import placed
+from airflow_provider_raynode.operators._resolve import check_on_kill
 from airflow_provider_raynode.operators.fan_in import RayFanInOperator
 from airflow_provider_raynode.operators.fan_out import (
     DEFAULT_ATTACH_TIMEOUT_S,
@@ -160,6 +162,8 @@ class RayNode(TaskGroup, NodeArgument):
                 on_kill=on_kill,
                 **arguments["tune"],
             )
+            with placed("node", str(self.group_id), self.dag.dag_id if self.dag is not None else None):
+                check_on_kill(self.tune.kill_policy, self.fan_out.known_address)
             self.fan_in = RayFanInOperator(task_id=f"{prefix}fan_in", job=self.tune.output, **arguments["fan_in"])
         self.fan_in.known = KnownOutput(str(self.group_id), tuple(self.fan_out.returns), self.fan_out.hyperparameters)
 

@@ -288,6 +288,36 @@ def test_a_ray_job_between_fan_out_and_execution() -> None:
     (container,) = group["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert container["volumeMounts"] == [{"name": "catalog", "mountPath": "/catalog"}]
+    assert "runtimeEnvYAML" not in job["spec"]
+    variables = {"A": "1"}
+    config["ray_cluster"]["runtime_env"] = {"env_vars": variables, "working_dir": "s3://b/w.zip", "pip": ["numpy"]}
+    with DAG("with_environment", schedule=None) as dag:
+        ray_node("search", python_callable=train, ray_config=config)
+    (manifest,) = exported(dag, ray="rayjob")
+    job = yaml.safe_load(templates(manifest)["search-tune-rayjob"]["resource"]["manifest"])
+    assert yaml.safe_load(job["spec"]["runtimeEnvYAML"]) == {
+        "env_vars": {"RAY_CHDIR_TO_TRIAL_DIR": "0", "A": "1"},
+        "working_dir": "s3://b/w.zip",
+        "pip": ["numpy"],
+    }
+    config["ray_cluster"]["runtime_env"] = {
+        "env_vars": {"RAY_JOB_STOP_SIGNAL": "SIGTERM"},
+        "working_dir": str(Path(__file__).parent),
+        "py_modules": [str(Path(__file__))],
+        "excludes": ["*.bin"],
+    }
+    with DAG("cannot", schedule=None) as dag:
+        ray_node("search", python_callable=train, ray_config=config, on_kill="detach")
+    with pytest.raises(RefusedError) as refused:
+        exported(dag, ray="rayjob")
+    for part in (
+        "runtime_env.working_dir: a RayJob uploads nothing",
+        "runtime_env.py_modules[0]: a RayJob uploads nothing",
+        "runtime_env.excludes: has no effect",
+        "env_vars.RAY_JOB_STOP_SIGNAL: has no effect",
+        "on_kill='detach' has no effect",
+    ):
+        assert part in str(refused.value)
     del config["ray_cluster"]
     with DAG("no_ray_job", schedule=None) as dag:
         ray_node("search", python_callable=train, ray_config=config)

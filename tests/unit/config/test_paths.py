@@ -120,3 +120,18 @@ def test_what_is_nowhere_is_said_with_the_places(folder: Path) -> None:
     dag.fileloc = str(folder / "dag.py")
     with pytest.raises(ConfigError, match=rf"working_dir: 'asets' does not exist; looked in {folder}, /templates"):
         load_config(config(wrong), dag)
+
+
+def test_the_policy_of_an_earlier_search(folder: Path) -> None:
+    replay = {"type": "pbt_replay", "policy_file": "one.py"}
+    written = {"ray_tune": {"metric": "score", "mode": "max", "search_space": {}, "scheduler": replay}}
+
+    def path(loaded: RayConfig) -> str:
+        assert loaded.ray_tune is not None
+        return str(getattr(loaded.ray_tune.scheduler, "policy_file", None))
+
+    (folder / "search.yaml").write_text(yaml.safe_dump(written))
+    assert path(RayConfig.load(folder / "search.yaml")) == str(folder / "one.py")
+    replay["policy_file"] = "in_the_working_dir.txt"
+    (folder / "search.yaml").write_text(yaml.safe_dump(written))
+    assert path(RayConfig.load(folder / "search.yaml")) == "in_the_working_dir.txt"
