@@ -18,7 +18,6 @@ from airflow_provider_raynode.config.schedulers import (
 )
 from airflow_provider_raynode.config.search_space import NO_SPACE, domains_of
 from airflow_provider_raynode.config.searchers import BasicVariantGenerator, Searcher, TuneBOHB, ZOOptSearch
-from airflow_provider_raynode.config.space_tree import SpaceTree, problems_of_point
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.config.tune import RayTune
@@ -115,6 +114,8 @@ def _point_problems(tune: RayTune, searcher: Searcher, *, complete: bool) -> Ite
     if 0 <= tune.num_samples < len(points) and getattr(searcher, "evaluated_rewards", None) is None:
         yield where, f"has {len(points)} entries, more than ray_tune.num_samples ({tune.num_samples}): raise that"
     if points:
+        from airflow_provider_raynode.config.space_tree import SpaceTree, problems_of_point
+
         tree = SpaceTree(tune.sampled_space)
         for index, point in enumerate(points):
             yield from problems_of_point(tree, point, (*where, index), complete=complete)

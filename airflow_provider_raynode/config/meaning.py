@@ -11,15 +11,15 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from decimal import Decimal
-from fractions import Fraction
-from statistics import NormalDist
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.config._values import as_integer, as_number, shown
 
+if TYPE_CHECKING:
+    from fractions import Fraction
+
 _FINEST = 2.0**-53
-_LAST_DIGITS = Fraction(1, 2**49)
+_LAST_DIGITS = 2.0**-49
 # Larger multiples of a float are no longer all different floats.
 LARGEST_MULTIPLE = 2**53
 _NEAR = 1e-6
@@ -139,7 +139,7 @@ class Multiples(Meaning):
         """See `Meaning`."""
         index = self.index(value)
         if not self.log:
-            return float((Fraction(index) + Fraction(1, 2)) / self._size)
+            return (2 * index + 1) / (2 * self._size)
         low, high = math.log(self.first), math.log(self.last + 1)
         return min((math.log(self.first + index + 0.5) - low) / (high - low), 1.0)
 
@@ -187,11 +187,11 @@ class Normal(Meaning):
     def at(self, position: float) -> float:
         """See `Meaning`."""
         inner = min(max(position, _FINEST), 1 - _FINEST)
-        return self.nearest(NormalDist(self.mean, self.sd).inv_cdf(inner))
+        return self.nearest(_normal(self.mean, self.sd).inv_cdf(inner))
 
     def position(self, value: float) -> float:
         """See `Meaning`."""
-        return min(max(NormalDist(self.mean, self.sd).cdf(value), _FINEST), 1 - _FINEST)
+        return min(max(float(_normal(self.mean, self.sd).cdf(value)), _FINEST), 1 - _FINEST)
 
     def legal(self, value: Any) -> float:
         """See `Meaning`."""
@@ -269,7 +269,7 @@ def multiples(low: float, high: float, q: float, *, log: bool = False) -> Multip
 
     :raises ValueError: there is none, or so many that they are not all different floats.
     """
-    first, last = _inward(low, q, math.ceil), _inward(high, q, math.floor)
+    first, last = _inward(low, q, up=True), _inward(high, q, up=False)
     if log:
         first = max(first, 1)
     if first > last:
@@ -281,7 +281,11 @@ def multiples(low: float, high: float, q: float, *, log: bool = False) -> Multip
 
 def multiple(factor: int, q: float) -> Any:
     """Return a multiple of `q` as its decimal digits say: 3 times 0.1 is 0.3, not 0.30000000000000004."""
-    return factor * q if isinstance(q, int) else float(factor * Decimal(repr(q)))
+    if isinstance(q, int):
+        return factor * q
+    from decimal import Decimal
+
+    return float(factor * Decimal(repr(q)))
 
 
 def same(one: Any, other: Any) -> bool:
@@ -299,17 +303,31 @@ def _same_number(one: Any, other: Any) -> bool:
     return {type(one), type(other)} == {int, float} and one == other
 
 
+# Imported where they are needed: a config is read whenever Airflow parses a DAG file, and seldom needs them.
 def _exact(value: float) -> Fraction:
     """Return a number as its decimal digits say."""
+    from decimal import Decimal
+    from fractions import Fraction
+
     return Fraction(value) if isinstance(value, int) else Fraction(Decimal(repr(float(value))))
 
 
-def _inward(bound: float, q: float, rounding: Any) -> int:
+def _normal(mean: float, sd: float) -> Any:
+    from statistics import NormalDist
+
+    return NormalDist(mean, sd)
+
+
+def _inward(bound: float, q: float, *, up: bool) -> int:
+    """Return the factor of the multiple of `q` at a bound, or of the next above or below it."""
+    if isinstance(bound, int) and isinstance(q, int):
+        return -(-bound // q) if up else bound // q
     factor = _exact(bound) / _exact(q)
     near = round(factor)
     # A float that was computed, 0.1 + 0.2, misses its multiple by some last digits.
-    close = isinstance(q, float) and abs(factor - near) <= abs(near) * _LAST_DIGITS
-    return near if close else int(rounding(factor))
+    if isinstance(q, float) and abs(factor - near) <= abs(near) * _LAST_DIGITS:
+        return near
+    return math.ceil(factor) if up else math.floor(factor)
 
 
 def _check_bounds(value: float, low: float, high: float) -> None:

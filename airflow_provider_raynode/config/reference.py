@@ -82,6 +82,36 @@ Each name in `ray_tune.search_space` is an argument of the function. Its value i
 below), a constant (text, number, boolean, null, list), or a mapping of the same kind, which the function gets as a
 dict. A constant that is a mapping and looks like a domain is written `{type: constant, value: {…}}`. A domain cannot
 stand inside a list. `sample_from` needs code, so it is not there.
+
+A domain means the same with every search algorithm: the values, and their types, are those of random search, whatever
+the algorithm's library makes of bounds, multiples, logarithms and lists. An integer is Python's `int`, another number a
+`float`, and the value of a choice is the one in the file: `1`, `1.0` and `true` are three, and a list stays a list. A
+domain with one legal value (`low` equal to `high`, `randint` from 0 to 1, one choice) is a constant.
+
+The values of a domain with `q` are the multiples of `q` from `low` to `high`: with `low: 10`, `high: 200` and `q: 50`
+they are 50, 100, 150 and 200. Where there is none the config is refused.
+
+What PBT and PB2 change while a trial runs stays in the domain as well.
+
+### Conditional search spaces
+
+A choice may hold mappings with domains of their own, to any depth. They are sampled where their mapping is chosen, and
+the function gets that mapping alone:
+
+```yaml
+search_space:
+  optimizer:
+    type: choice
+    choices:
+      - name: sgd
+        momentum: {type: uniform, low: 0.0, high: 0.99}
+      - name: adam
+        beta: {type: uniform, low: 0.8, high: 0.999}
+        schedule: {type: choice, choices: [none, {warmup: {type: randint, low: 1, high: 10}}]}
+```
+
+A choice may be a domain itself, too: `choices: [auto, {type: uniform, low: 0, high: 1}]`. A grid cannot stand inside
+choices, and a mutation of PBT has no conditions.
 """
 
 _SCHEDULERS = """\
@@ -111,8 +141,13 @@ _SEARCHERS = """\
 ## Search algorithms
 
 `ray_tune.search_algorithm` is a name, or `{type: name, …}` with the arguments below, as for schedulers. `space` is
-always `ray_tune.search_space`. An algorithm that would drop a `q`, a logarithm or a grid without a word is refused
-with that domain.
+always `ray_tune.search_space`. Each takes every domain but a grid, which only random search runs.
+
+`points_to_evaluate` are the configs of the first trials, in the shape in which the function gets them; a nested name
+may be written `model/depth`. Their values are checked against the search space when the file is read and reach the
+function as they are. Constants may be left out. For random search a point may name some hyperparameters only, and the
+others are drawn; for the other algorithms it names all that vary, of a conditional choice those of the mapping that it
+names.
 """
 
 _RULES = """\

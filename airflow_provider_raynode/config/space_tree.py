@@ -6,7 +6,8 @@ A choice whose options hold domains of their own is a fork: only what stands in 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,7 +80,7 @@ class SpaceTree:
 
     def __init__(self, space: Mapping[str, Any]) -> None:
         self.variables: list[Variable] = []
-        self.grids = 0
+        self.grids: dict[str, Grid] = {}
         self.root = Part({name: self._node(each, (name,)) for name, each in space.items()})
 
     def config(self, choose: Callable[[Variable], Any]) -> dict[str, Any]:
@@ -89,6 +90,10 @@ class SpaceTree:
         """
         config: dict[str, Any] = config_of(self.root, choose)
         return config
+
+    def combinations(self, fixed: Collection[str] = ()) -> int:
+        """Return how many combinations the grids have, but for those that are fixed."""
+        return math.prod(len(grid.meaning.values) for name, grid in self.grids.items() if name not in fixed)
 
     def point(self, given: Mapping[str, Any]) -> Point:
         """Return a given config, whole or in part, as the variables' values."""
@@ -106,8 +111,9 @@ class SpaceTree:
         if value["type"] == "choice":
             return self._fork(value["choices"], loc)
         if value["type"] == "grid_search":
-            self.grids += 1
-            return Grid(f"g{self.grids}", loc, Options(tuple(literal(each) for each in value["values"])))
+            grid = Grid(f"g{len(self.grids)}", loc, Options(tuple(literal(each) for each in value["values"])))
+            self.grids[grid.name] = grid
+            return grid
         meaning = DOMAINS[value["type"]].model_validate(value).meaning()
         if meaning.size == 1:
             return Literal(meaning.nth(0))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -14,6 +13,7 @@ from ray.tune import ResultGrid
 
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.config import RayConfig
+from airflow_provider_raynode.config.space_tree import SpaceTree
 from airflow_provider_raynode.config.tune import Checkpoint
 from airflow_provider_raynode.exceptions import ClusterError
 from airflow_provider_raynode.runtime.experiment import (
@@ -133,17 +133,11 @@ def total_trials(config: RayConfig) -> int | None:
     search = config.ray_tune
     if search is None or search.num_samples < 0:
         return None
-    return search.num_samples * _grid_points(search.search_space)
-
-
-def _grid_points(space: Any) -> int:
-    if not isinstance(space, Mapping):
-        return 1
-    if space.get("type") == "grid_search":
-        return len(space["values"])
-    if space.get("type") == "constant":
-        return 1
-    return math.prod(_grid_points(value) for value in space.values())
+    tree = SpaceTree(search.search_space)
+    points = getattr(search.search_algorithm, "points_to_evaluate", None) or []
+    # A point that names a value of a grid is run with that value alone.
+    fixed = sum(tree.combinations(tree.point(point).values) for point in points) if tree.grids else len(points)
+    return fixed + (search.num_samples - len(points)) * tree.combinations()
 
 
 def resources(config: RayConfig) -> dict[str, float]:

@@ -43,6 +43,23 @@ ALL_DOMAINS: dict[str, Any] = {
     "größe": {"categories": ["ü"], "type": "choice"},
 }
 
+CONDITIONAL: dict[str, Any] = {
+    "type": "choice",
+    "choices": [
+        {"name": "sgd", "momentum": UNIFORM, "init": {"low": 0, "high": 1}},
+        {
+            "name": "adam",
+            "inner": {
+                "type": "Choice",
+                "categories": [1, {"deep": {"q": {"type": "qrandint", "low": 10, "high": 200, "q": 50}}}],
+            },
+        },
+        UNIFORM,
+        {"type": "constant", "value": UNIFORM},
+        [1, [2]],
+    ],
+}
+
 GOOD: dict[str, dict[str, Any]] = {
     "smallest": {"ray_tune": TUNE},
     "every domain": {"ray_tune": {**TUNE, "search_space": ALL_DOMAINS}},
@@ -72,6 +89,30 @@ GOOD: dict[str, dict[str, Any]] = {
     },
     "points": {
         "ray_tune": {**TUNE, "search_algorithm": {"type": "random", "points_to_evaluate": [{"lr": 0.5}]}},
+    },
+    "conditional": {
+        "ray_tune": {
+            **TUNE,
+            "search_space": {"x": CONDITIONAL, "a/b": UNIFORM, "one": {**UNIFORM, "high": 0}},
+            "search_algorithm": {
+                "type": "optuna",
+                "points_to_evaluate": [
+                    {"x": {"name": "adam", "inner": {"deep": {"q": 100}}}, "a/b": 0.5},
+                    {"x": {"name": "sgd", "init": {"low": 0, "high": 1}, "momentum": 1}, "a/b": 1, "one": 0},
+                    {"x": 0.25, "a/b": 0},
+                ],
+            },
+        }
+    },
+    "bounds that are no multiples": {
+        "ray_tune": {
+            **TUNE,
+            "search_space": {
+                "x": {"type": "qrandint", "low": 10, "high": 200, "q": 50},
+                "y": {"type": "quniform", "low": 0.1, "high": 0.3, "q": 0.25},
+                "z": {"type": "qloguniform", "low": 0.1, "high": 1, "q": 0.3},
+            },
+        }
     },
     "endless": {"ray_tune": {**TUNE, "num_samples": -1, "time_budget_s": 60}},
     "everything else": {

@@ -249,3 +249,15 @@ print(took, sorted(heavy))
     ]
     assert {heavy.strip() for _, heavy in runs} == {"[]"}
     assert min(float(took) for took, _ in runs) < 1
+
+
+def test_conditional_space_is_normalised_at_every_depth() -> None:
+    config = RayConfig.load(GOOD["conditional"])
+    sgd, adam, uniform, literal, values = config.search_space["x"]["choices"]
+    assert sgd["momentum"] == uniform == {"type": "uniform", "low": 0.0, "high": 1.0}
+    assert sgd["init"] == {"low": 0, "high": 1}  # inside a choice, bounds without a type are a value
+    assert adam["inner"]["type"] == "choice"
+    assert adam["inner"]["choices"][1]["deep"]["q"]["type"] == "qrandint"
+    assert literal == {"type": "constant", "value": {"type": "uniform", "low": 0, "high": 1}}
+    assert values == [1, [2]]
+    assert RayConfig.load(config.model_dump(mode="json")) == config

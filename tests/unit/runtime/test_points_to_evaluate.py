@@ -141,10 +141,13 @@ def test_random_search_draws_what_a_point_leaves_out() -> None:
 
 
 def test_a_point_may_fix_a_grid() -> None:
+    from airflow_provider_raynode.runtime.search import total_trials
+
     space = {"lr": SPACE["lr"], "grid": {"type": "grid_search", "values": [1, [2], {"x": 3}]}}
     points = [{"grid": [2]}, {"lr": 0.01}]
     config = config_of(SEARCHERS[0], points, search_space=space, num_samples=3)
     configs = next_configs(generator_of(config, 3), 99)
+    assert total_trials(config) == len(configs) == 7
     assert [each["grid"] for each in configs] == [[2], *([1, [2], {"x": 3}] * 2)]
     assert [each["lr"] == 0.01 for each in configs] == [False, True, True, True, False, False, False]
 
