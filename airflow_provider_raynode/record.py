@@ -14,7 +14,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from airflow_provider_raynode import __version__
 from airflow_provider_raynode.catalog import Catalog, CatalogRef
 from airflow_provider_raynode.exceptions import CatalogError, SpecError
-from airflow_provider_raynode.spec import Best, CodeIdentity, JobRef, NodeFailure, NodeResult, NodeSpec, Versions
+from airflow_provider_raynode.spec import (
+    Best,
+    CodeIdentity,
+    Completion,
+    JobRef,
+    NodeFailure,
+    NodeResult,
+    NodeSpec,
+    Versions,
+)
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +73,9 @@ class RunRecord(BaseModel):
     best: Best | None = None
     outputs: dict[str, dict[str, Any]] = Field(default_factory=dict, description="CatalogRef per output")
     trials: dict[str, Any] | None = Field(default=None, description="CatalogRef of the trials table")
+    steps: dict[str, Any] | None = Field(default=None, description="CatalogRef of the reported steps of every trial")
     trial_states: dict[str, int] = Field(default_factory=dict)
+    completion: Completion | None = Field(default=None, description="how many of how many trials, and why it ended")
     resources: dict[str, float] = Field(default_factory=dict, description="what the cluster had")
     asked: dict[str, Any] = Field(default_factory=dict, description="what a trial reserves")
     secrets: tuple[str, ...] = Field(default=(), description="names only")
@@ -117,7 +128,9 @@ def record_of(
         best=result.best if result else None,
         outputs=result.outputs if result else {},
         trials=result.trials if result else None,
+        steps=result.steps if result else None,
         trial_states=result.trial_states if result else {},
+        completion=result.completion if result else None,
         resources=result.resources if result else {},
         asked=spec.config.default_resources.model_dump(mode="json"),
         secrets=spec.secrets,

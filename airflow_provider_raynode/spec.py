@@ -267,12 +267,53 @@ class NodeProgress(_Told):
     total: int | None = Field(default=None, description="trials in all; None where a time budget decides")
     pending: int = 0
     running: int = 0
-    terminated: int = 0
+    terminated: int = Field(default=0, description="trials whose function returned")
+    early_stopped: int = Field(default=0, description="trials that the scheduler or `stop` ended before that")
     errored: int = 0
+    cut_off: int = Field(default=0, description="trials that had begun when the search ended")
     best: Best | None = None
     elapsed_s: float = 0.0
     eta_s: float | None = None
     updated: datetime
+
+
+Ending = Literal["all_trials", "time_budget", "fail_fast", "stalled", "searcher_finished", "incomplete", "stopped"]
+
+
+class Completion(_Told):
+    """How much of its search an attempt did, and why it ended there."""
+
+    asked: int | None = Field(default=None, description="trials that the config asks for; None: as many as time allows")
+    finished: int = Field(default=0, description="trials whose function returned")
+    early_stopped: int = Field(default=0, description="trials that the scheduler or `stop` ended before that")
+    failed: int = 0
+    cut_off: int = Field(default=0, description="trials that had begun and had not ended")
+    ending: Ending = "incomplete"
+    reason: str = Field(default="", description="why it ended, in words")
+
+    @property
+    def ended(self) -> int:
+        """How many trials have come to their own end."""
+        return self.finished + self.early_stopped + self.failed
+
+    @property
+    def whole(self) -> bool:
+        """Whether all trials that were asked for have ended."""
+        return self.ending == "all_trials"
+
+    def summary(self) -> str:
+        """Return `3 of 6 failed, 2 finished, 1 stopped early`."""
+        of = "" if self.asked is None else f" of {self.asked}"
+        counts = {
+            "failed": self.failed,
+            "finished": self.finished,
+            "stopped early": self.early_stopped,
+            "cut off": self.cut_off,
+            "not begun": 0 if self.asked is None else max(self.asked - self.ended - self.cut_off, 0),
+        }
+        said = [(name, count) for name, count in counts.items() if count] or [("finished", 0)]
+        first, *rest = said
+        return ", ".join([f"{first[1]}{of} {first[0]}", *(f"{count} {name}" for name, count in rest)])
 
 
 class NodeFailure(_Told):
@@ -308,7 +349,12 @@ class NodeResult(_Told):
     best: Best | None = None
     outputs: dict[str, dict[str, Any]] = Field(default_factory=dict, description="CatalogRef per output")
     trials: dict[str, Any] | None = Field(default=None, description="CatalogRef of the trials table (parquet)")
-    trial_states: dict[str, int] = Field(default_factory=dict, description="number of trials by Tune's status")
+    steps: dict[str, Any] | None = Field(default=None, description="CatalogRef of the reported steps (parquet)")
+    trial_states: dict[str, int] = Field(
+        default_factory=dict,
+        description="number of trials by status: TERMINATED, EARLY_STOPPED, ERROR, CUT_OFF, PENDING (never begun)",
+    )
+    completion: Completion | None = Field(default=None, description="None where it failed before its search")
     warnings: tuple[str, ...] = ()
     started: datetime
     ended: datetime

@@ -65,6 +65,16 @@ class Failure(Section):
         description="what a retry of the node does with trials that had failed: run them anew, go on from their last "
         "checkpoint, or leave them failed",
     )
+    stall_timeout_s: PositiveNumber = Field(
+        default=60.0,
+        description="seconds after which a search counts as at a standstill: no trial runs or waits for resources, and "
+        "none is proposed; the time in which the search algorithm computes a proposal does not count",
+    )
+    on_stall: Literal["fail", "finish"] = Field(
+        default="fail",
+        description="what becomes of a search that stands still, or whose algorithm proposes nothing any more, before "
+        "all its trials: the node fails, or ends with what there is, where min_successful trials are",
+    )
 
     def problems(self) -> Iterator[Problem]:
         """Yield what contradicts itself."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import shutil
 import tempfile
@@ -18,14 +17,16 @@ from ray.tune.experiment import Trial
 from airflow_provider_raynode.catalog import Catalog, CatalogRef
 from airflow_provider_raynode.config.tune import RayTune
 from airflow_provider_raynode.exceptions import CatalogError, NodeFailedError, SpecError
+from airflow_provider_raynode.runtime.completion import CUT_OFF, EARLY_STOPPED, FINISHED, status_of
 from airflow_provider_raynode.runtime.failures import told_by_ray
-from airflow_provider_raynode.runtime.names import travelling
-from airflow_provider_raynode.runtime.observer import Scores, metrics_of
+from airflow_provider_raynode.runtime.names import reported_in, travelling
+from airflow_provider_raynode.runtime.observer import Observer, Scores, metrics_of
 from airflow_provider_raynode.runtime.outputs import sanitised
 from airflow_provider_raynode.runtime.references import unheeded
+from airflow_provider_raynode.runtime.tables import flat, frame, metric_column, plain
 from airflow_provider_raynode.runtime.trial import OBJECT_FILE, ORIGIN_FILE
 from airflow_provider_raynode.runtime.worker import failure_uri
-from airflow_provider_raynode.spec import Best, NodeFailure, NodeSpec, digest
+from airflow_provider_raynode.spec import Best, Completion, NodeFailure, NodeSpec, digest
 
 log = logging.getLogger(__name__)
 
@@ -46,32 +47,50 @@ class Collected:
     best: Best | None = None
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
     trials: dict[str, Any] | None = None
+    steps: dict[str, Any] | None = None
+    completion: Completion | None = None
     trial_states: dict[str, int] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 
-def collect(spec: NodeSpec, grid: ResultGrid, scores: Scores, attempt: Catalog) -> Collected:
-    """Choose the best trial, write the trials table, keep the best outputs and remove what is not to be kept.
+def collect(spec: NodeSpec, grid: ResultGrid, observer: Observer, attempt: Catalog) -> Collected:
+    """Choose the best trial, write the tables, keep the best outputs and remove what is not to be kept.
 
     :param attempt: the catalog at the attempt's folder.
-    :raises SearchFailedError: no trial ended with a finite metric, or the best one lacks a declared output.
+    :raises SearchFailedError: the search did not end as its config lets it, no trial has a finite metric, or the best
+        one lacks a declared output.
     """
     search = spec.config.ray_tune
     assert search is not None
+    scores = observer.scores
     trials: list[Trial] = list(grid._experiment_analysis.trials)
+    statuses = {trial.trial_id: status_of(trial, observer.early_stopped(trial.trial_id)) for trial in trials}
     failures = {trial.trial_id: _failure(trial, attempt) for trial in trials if trial.status == Trial.ERROR}
     found = Collected(
-        trials=dict(_table(trials, failures, scores, attempt)),
-        trial_states=dict(Counter(trial.status for trial in trials)),
+        trials=dict(_table(trials, statuses, failures, scores, attempt)),
+        trial_states=dict(Counter(statuses.values())),
+        completion=observer.end.completion(list(statuses.values())),
     )
-    found.warnings = (*_warnings(trials, failures, scores), *_unheeded(search, trials, scores))
-    finished = [trial.trial_id for trial in trials if trial.status == Trial.TERMINATED]
-    best_id = scores.best(finished) if finished else None
+    steps, cut = observer.steps.write(statuses) if observer.steps is not None else (None, None)
+    found.steps = dict(steps) if steps is not None else None
+    found.warnings = (
+        *_warnings(trials, failures, scores, found.completion),
+        *_unheeded(search, trials, scores),
+        *([cut] if cut else []),
+    )
+    failure = observer.end.failure(found.completion, failures) if found.completion else None
+    if failure is not None:
+        raise SearchFailedError(failure, found)
+    # What a time budget cut off counts with what it had reported.
+    counted = [trial_id for trial_id, status in statuses.items() if status in (FINISHED, EARLY_STOPPED, CUT_OFF)]
+    best_id = scores.best(counted) if counted else None
     if best_id is None:
         raise SearchFailedError(_no_result(trials, failures, scores), found)
-    successful = sum(scores.score(trial_id) is not None for trial_id in finished)
+    successful = sum(scores.score(trial_id) is not None for trial_id in counted)
     if successful < search.failure.min_successful:
         raise SearchFailedError(_too_few(successful, search.failure.min_successful, trials, failures), found)
+    if statuses[best_id] == CUT_OFF:
+        found.warnings += (f"the best trial, {best_id}, was cut off by the end of the search: it had not ended",)
     index = next(number for number, trial in enumerate(trials) if trial.trial_id == best_id)
     best = trials[index]
     report = scores.result(best_id)
@@ -87,6 +106,8 @@ def collect(spec: NodeSpec, grid: ResultGrid, scores: Scores, attempt: Catalog) 
     if missing:
         raise SearchFailedError(_stopped_early(best, missing), found)
     if search.keep_outputs == "best":
+        if observer.steps is not None:
+            observer.steps.remove_parts()
         _remove_the_rest(best_id, trials, spec, attempt, experiment=not search.logger_callbacks)
     return found
 
@@ -138,8 +159,15 @@ def _too_few(successful: int, wanted: int, trials: Sequence[Trial], failures: Ma
     )
 
 
-def _warnings(trials: Sequence[Trial], failures: Mapping[str, NodeFailure], scores: Scores) -> list[str]:
+def _warnings(
+    trials: Sequence[Trial],
+    failures: Mapping[str, NodeFailure],
+    scores: Scores,
+    completion: Completion | None,
+) -> list[str]:
     warnings = []
+    if completion is not None and not completion.whole:
+        warnings.append(f"the search ended before all its trials: {completion.reason}. Trials: {completion.summary()}")
     if failures and len(failures) < len(trials):
         first = next(iter(failures.values()))
         warnings.append(
@@ -177,50 +205,30 @@ def _stopped_early(best: Trial, missing: Sequence[str]) -> NodeFailure:
 
 
 def _table(
-    trials: Sequence[Trial], failures: Mapping[str, NodeFailure], scores: Scores, attempt: Catalog
+    trials: Sequence[Trial],
+    statuses: Mapping[str, str],
+    failures: Mapping[str, NodeFailure],
+    scores: Scores,
+    attempt: Catalog,
 ) -> CatalogRef:
     """Write one row per trial: id, status, `config/…`, metrics, duration, error."""
-    import pandas as pd
-
     rows = []
     for trial in trials:
         failure = failures.get(trial.trial_id)
         result = scores.last(trial.trial_id)
+        metrics = flat(reported_in(result))
         rows.append(
             {
                 "trial_id": trial.trial_id,
-                "status": trial.status,
+                "status": statuses[trial.trial_id],
                 # A trial of PBT that took over another's hyperparameters and ended has not run with them.
-                **{f"config/{name}": value for name, value in _flat(result.get("config") or trial.config).items()},
-                **{_column(name): value for name, value in _flat(metrics_of(result)).items()},
-                "error": f"{failure.type}: {failure.message}" if failure else None,
+                **flat(result.get("config") or trial.config, "config/"),
+                **{metric_column(name): value for name, value in metrics.items()},
+                "error": plain(f"{failure.type}: {failure.message}") if failure else None,
             }
         )
-    frame = pd.DataFrame(rows, columns=None if rows else ["trial_id", "status", "error"])
-    for column in frame.columns:
-        values = [value for value in frame[column] if value is not None and value == value]
-        types = {type(value) for value in values}
-        large = any(isinstance(value, int) and value.bit_length() > 63 for value in values)
-        if large or not (types <= {bool} or types <= {int, float} or types <= {str}):
-            # Parquet has one type per column, of 64 bits; a choice between numbers and names is kept as JSON text.
-            frame[column] = [None if value is None else json.dumps(sanitised(value)) for value in frame[column]]
-    return attempt.put(frame, "trials", kind="parquet")
-
-
-def _column(metric: str) -> str:
-    """Return a metric's column: its name, with `metrics/` before it where that is another column's."""
-    taken = metric in ("trial_id", "status", "error") or metric.startswith(("config/", "metrics/"))
-    return f"metrics/{metric}" if taken else metric
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value, f"{prefix}{name}/"))
-        else:
-            flat[f"{prefix}{name}"] = sanitised(value)
-    return flat
+    empty = dict.fromkeys(("trial_id", "status", "error"), "str")
+    return attempt.put(frame(rows, None if rows else empty), "trials", kind="parquet")
 
 
 def _checkpoint(grid: ResultGrid, index: int, spec: NodeSpec, attempt: Catalog) -> CatalogRef | None:

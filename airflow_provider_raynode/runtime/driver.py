@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode import __version__
 from airflow_provider_raynode.catalog import Catalog
@@ -22,6 +22,7 @@ from airflow_provider_raynode.exceptions import RayNodeError
 from airflow_provider_raynode.runtime.driver_log import show_log
 from airflow_provider_raynode.spec import (
     SECRETS_FILE_VARIABLE,
+    Completion,
     NodeFailure,
     NodeProgress,
     NodeResult,
@@ -30,6 +31,9 @@ from airflow_provider_raynode.spec import (
     Versions,
     seal,
 )
+
+if TYPE_CHECKING:
+    from airflow_provider_raynode.runtime.observer import Observer
 
 log = logging.getLogger("airflow_provider_raynode.driver")
 
@@ -83,6 +87,7 @@ class Driver:
         self._restored = 0
         self._secrets = delivered(spec)
         self._ending = threading.Lock()
+        self._observer: Observer | None = None
 
     def run(self) -> int:
         """Run and write `result.json`, whatever happens; return the exit code."""
@@ -151,13 +156,21 @@ class Driver:
             return  # the result is being written
         os.write(1, f"raynode: FAILED: {failure.type}: {failure.message}\n".encode())
         self._delete_secrets()
-        with suppress(RayNodeError):
-            self._write_result({"failure": failure})
+        with suppress(Exception):
+            self._write_result({"failure": failure, "completion": self._completion_so_far(failure)})
         if self._embedded:
             from airflow_provider_raynode.runtime.embedded import kill
 
             kill()
         os._exit(1)
+
+    def _completion_so_far(self, failure: NodeFailure) -> Completion | None:
+        """Return how much of the search there is, where it is ended from outside."""
+        if self._observer is None:
+            return None
+        end = self._observer.end
+        end.decide("stopped", failure.message)
+        return end.completion(self._observer.statuses())
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -228,9 +241,11 @@ class Driver:
 
     def _search(self, source: Any, inputs: dict[str, Any], output: Any) -> dict[str, Any]:
         from airflow_provider_raynode.runtime.collect import collect
+        from airflow_provider_raynode.runtime.completion import SearchEnd
         from airflow_provider_raynode.runtime.observer import Observer, Scores
         from airflow_provider_raynode.runtime.progress import ProgressWriter
         from airflow_provider_raynode.runtime.search import check_resources, run_search, total_trials
+        from airflow_provider_raynode.runtime.steps import Steps
         from airflow_provider_raynode.runtime.telling import Teller
         from airflow_provider_raynode.runtime.worker import TrialSetup
 
@@ -252,7 +267,9 @@ class Driver:
         )
         scores = Scores(search.metric, search.mode, search.scope)
         outputs = self._attempt.child("outputs") if search.keep_outputs == "best" else None
-        observer = Observer(scores, total=total_trials(self.spec.config), outputs=outputs)
+        end = SearchEnd(search, total_trials(self.spec.config))
+        observer = Observer(scores, end=end, outputs=outputs, steps=Steps(self.spec, self._attempt))
+        self._observer = observer
         observer.tell_failure = Teller(self._attempt, output.workers)
         self._watch.observe(observer)
         writer = ProgressWriter(self._attempt, f"{self.spec.attempt_prefix}/progress.json")
@@ -265,7 +282,7 @@ class Driver:
             with self._phase("collect"):
                 observer.close()
                 self._restored = observer.restored
-                found = collect(self.spec, grid, scores, self._attempt)
+                found = collect(self.spec, grid, observer, self._attempt)
             phase = "done"
         finally:
             writer.stop(phase=phase)

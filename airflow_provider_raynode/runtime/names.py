@@ -14,6 +14,8 @@ from airflow_provider_raynode.config.tune import COUNTED
 
 # Key of a Tune result under which a trial's references travel to the driver, as JSON text.
 OUTPUTS_KEY = "raynode_outputs"
+# Key of a Tune result that is a trial's last: what its function returned.
+RETURNED_KEY = "raynode_returned"
 _FRONT = "raynode:"
 
 # Tune's counters of a function's trial: a config may name them in `stop`, `time_attr`, `checkpoint_score_attribute`.
@@ -52,6 +54,7 @@ _TUNES_OWN = frozenset(
         "trainable_name",
         "trial_id",
         OUTPUTS_KEY,
+        RETURNED_KEY,
     }
 )
 

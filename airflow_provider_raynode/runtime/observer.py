@@ -14,9 +14,11 @@ from ray.tune.experiment import Trial
 
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import CatalogError
-from airflow_provider_raynode.runtime.names import OUTPUTS_KEY, reported_in, travelling
+from airflow_provider_raynode.runtime.completion import CUT_OFF, EARLY_STOPPED, FAILED, FINISHED, NOT_BEGUN, SearchEnd
+from airflow_provider_raynode.runtime.names import OUTPUTS_KEY, RETURNED_KEY, SHOWN, reported_in, travelling
 from airflow_provider_raynode.runtime.outputs import sanitised
 from airflow_provider_raynode.runtime.search_state import SEARCH_KEY, SearchState, read_back
+from airflow_provider_raynode.runtime.steps import Steps
 
 
 def metrics_of(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,14 +123,23 @@ class Observer(Callback):
 
     Keeps the counts and the best for the progress, and, unless all outputs are to be kept, removes those of a trial
     that has ended behind a better one: a search never holds more than its best and its running trials' outputs.
+
+    :param end: how the search ends; the observer tells it of the trials that fail.
+    :param steps: takes what the trials report.
     """
 
-    def __init__(self, scores: Scores, *, total: int | None, outputs: Catalog | None) -> None:
+    def __init__(
+        self, scores: Scores, *, end: SearchEnd, outputs: Catalog | None = None, steps: Steps | None = None
+    ) -> None:
         self.scores = scores
-        self._total = total
+        self.end = end
+        self.steps = steps
         self._states: dict[str, str] = {}
         self._configs: dict[str, dict[str, Any]] = {}
         self._with_outputs: set[str] = set()
+        # Trials that Tune stopped at their last report, and those whose last report was what the function returned.
+        self._stopped: set[str] = set()
+        self._returned: set[str] = set()
         self._kept: str | None = None
         self._remover = _Remover(outputs) if outputs is not None else None
         self._best: str | None = None
@@ -155,6 +166,8 @@ class Observer(Callback):
             "configs": dict(self._configs),
             "with_outputs": set(self._with_outputs),
             "kept": self._kept,
+            "returned": set(self._returned),
+            "steps": self.steps.get_state() if self.steps is not None else None,
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -164,6 +177,9 @@ class Observer(Callback):
         self._configs = state["configs"]
         self._with_outputs = state["with_outputs"]
         self._kept = state["kept"]
+        self._returned = state.get("returned", set())
+        if self.steps is not None and state.get("steps") is not None:
+            self.steps.set_state(state["steps"])
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """At the first step: forget the trials that a restored search has replaced by new ones."""
@@ -191,6 +207,10 @@ class Observer(Callback):
         """Take a report."""
         self._configs[trial.trial_id] = trial.config  # PBT changes it on the way
         self.scores.add(trial.trial_id, result)
+        for those, holds in ((self._stopped, result.get("done")), (self._returned, RETURNED_KEY in result)):
+            those.add(trial.trial_id) if holds else those.discard(trial.trial_id)
+        if self.steps is not None:
+            self.steps.add(trial.trial_id, result, _steps_metrics(result))
         if OUTPUTS_KEY in result:
             self._with_outputs.add(trial.trial_id)
         if self.scores.scope == "last":
@@ -200,7 +220,11 @@ class Observer(Callback):
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Count the trial as done, and let go of the worse outputs."""
-        self._states[trial.trial_id] = "terminated"
+        # A function that ended by itself is heard of once more after its last report: only then is that one "done".
+        # What is stopped is done with its report, or, while it was paused, not at all.
+        by_itself = trial.trial_id not in self._stopped and bool((trial.last_result or {}).get("done"))
+        ended_well = by_itself or trial.trial_id in self._returned
+        self._states[trial.trial_id] = "terminated" if ended_well else "early_stopped"
         if trial.trial_id not in self._with_outputs:
             return
         if self._kept is None:
@@ -215,6 +239,7 @@ class Observer(Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Count the trial as failed, and tell it."""
         self._states[trial.trial_id] = "errored"
+        self.end.trial_failed(trial.trial_id)
         if self.tell_failure is not None:
             self.tell_failure(trial, False)
 
@@ -227,22 +252,34 @@ class Observer(Callback):
         """Return how many trials have started."""
         return len(self._states)
 
+    def early_stopped(self, trial_id: str) -> bool:
+        """Whether a trial was stopped before its function returned."""
+        return self._states.get(trial_id) == "early_stopped"
+
+    def statuses(self) -> list[str]:
+        """Return what has become of the trials, in the words of `completion`, while the search still runs."""
+        return [_STATUS[state] for state in list(self._states.values())]
+
     def close(self) -> None:
-        """Wait until what was to be removed is gone."""
+        """The search is over: wait until what was to be removed is gone; what still ran is cut off."""
         if self._remover is not None:
             self._remover.close()
+        for trial_id, state in self._states.items():
+            if state == "running":
+                self._states[trial_id] = "cut_off"
 
     def snapshot(self) -> dict[str, Any]:
         """Return the counts and the best so far, as fields of NodeProgress."""
         states = list(self._states.values())
-        counts = {name: states.count(name) for name in ("running", "terminated", "errored")}
+        counts = {name: states.count(name) for name in _STATUS if name != "pending"}
         best = self._best or self.scores.best()
+        total = self.end.asked
         return {
             "phase": "running",
             "metric": self.scores.metric,
             "mode": "max" if self.scores.sign > 0 else "min",
-            "total": self._total,
-            "pending": max(self._total - sum(counts.values()), 0) if self._total is not None else 0,
+            "total": total,
+            "pending": max(total - sum(counts.values()), 0) if total is not None else 0,
             **counts,
             "best": None
             if best is None
@@ -256,6 +293,22 @@ class Observer(Callback):
     def _better(self, left: str, right: str) -> bool:
         one, two = self.scores.score(left), self.scores.score(right)
         return one is not None and (two is None or self.scores.sign * one > self.scores.sign * two)
+
+
+# The states of a trial, and the status that each is in the table and the record.
+_STATUS = {
+    "running": CUT_OFF,
+    "terminated": FINISHED,
+    "early_stopped": EARLY_STOPPED,
+    "errored": FAILED,
+    "cut_off": CUT_OFF,
+    "pending": NOT_BEGUN,
+}
+
+
+def _steps_metrics(result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metrics of a step, without those that are columns of their own."""
+    return {name: value for name, value in reported_in(result).items() if name not in SHOWN}
 
 
 class _Remover:

@@ -58,7 +58,7 @@ class ProgressWriter:
             if values == self._written:
                 return
             elapsed = time.monotonic() - self._started
-            done = values.get("terminated", 0) + values.get("errored", 0)
+            done = sum(values.get(name, 0) for name in ("terminated", "early_stopped", "errored"))
             progress = NodeProgress.model_validate(
                 {
                     **values,

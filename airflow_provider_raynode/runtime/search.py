@@ -10,12 +10,14 @@ from typing import Any
 import ray
 from ray import tune
 from ray.tune import ResultGrid
+from ray.tune.search import Searcher
 
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.config.space_tree import SpaceTree
 from airflow_provider_raynode.config.tune import Checkpoint
 from airflow_provider_raynode.exceptions import ClusterError
+from airflow_provider_raynode.runtime.controller import controlled
 from airflow_provider_raynode.runtime.experiment import (
     name_trials,
     restored_tuner,
@@ -29,6 +31,7 @@ from airflow_provider_raynode.runtime.scheduler import build_scheduler
 from airflow_provider_raynode.runtime.search_state import keep_states_whole, search_of
 from airflow_provider_raynode.runtime.searcher import build_searcher
 from airflow_provider_raynode.runtime.space import build_search_space
+from airflow_provider_raynode.runtime.steady import SteadySearcher
 from airflow_provider_raynode.runtime.stop import build_stop
 from airflow_provider_raynode.runtime.worker import TrialSetup, run_trial
 from airflow_provider_raynode.spec import NodeSpec
@@ -60,7 +63,8 @@ def run_search(
     if tuner is None:
         tuner = _new_tuner(spec, trainable, space, observer, storage_path, filesystem)
     write_state_often(local=catalog.is_local, trials=observer.seen)
-    return tuner.fit()
+    with controlled(observer.end):
+        return tuner.fit()
 
 
 def _new_tuner(
@@ -81,7 +85,7 @@ def _new_tuner(
             num_samples=search.num_samples,
             max_concurrent_trials=search.max_concurrent_trials,
             time_budget_s=search.time_budget_s,
-            search_alg=searcher,
+            search_alg=SteadySearcher(searcher) if isinstance(searcher, Searcher) else searcher,
             scheduler=build_scheduler(config),
             reuse_actors=search.reuse_actors,
             trial_dirname_creator=lambda trial: trial.trial_id,
@@ -91,9 +95,8 @@ def _new_tuner(
             storage_path=storage_path,
             storage_filesystem=filesystem,
             stop=build_stop(search),
-            failure_config=tune.FailureConfig(
-                max_failures=search.failure.max_failures, fail_fast=search.failure.fail_fast
-            ),
+            # fail_fast is the observer's: Tune would mark the trials that it cuts off as terminated.
+            failure_config=tune.FailureConfig(max_failures=search.failure.max_failures),
             checkpoint_config=_checkpoints(search.checkpoint),
             callbacks=[observer],
             verbose=0,

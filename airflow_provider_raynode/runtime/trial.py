@@ -14,7 +14,7 @@ from typing import Any
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import RayNodeError
 from airflow_provider_raynode.returns import Return
-from airflow_provider_raynode.runtime.names import OUTPUTS_KEY, SHOWN, listed, nearest, travelling
+from airflow_provider_raynode.runtime.names import OUTPUTS_KEY, RETURNED_KEY, SHOWN, listed, nearest, travelling
 from airflow_provider_raynode.runtime.outputs import split
 from airflow_provider_raynode.runtime.references import ReportCheck
 from airflow_provider_raynode.runtime.returned import as_mapping
@@ -122,7 +122,9 @@ class Trial:
             self.outputs[name] = dict(self.store.put(value, name, kind=kind))
         self.last = dict(metrics)
         self.reports += 1
-        carried = {OUTPUTS_KEY: json.dumps(self.outputs)} if self.outputs else {}
+        carried: dict[str, Any] = {OUTPUTS_KEY: json.dumps(self.outputs)} if self.outputs else {}
+        if last:
+            carried[RETURNED_KEY] = True
         try:
             self.send({**{travelling(name): value for name, value in metrics.items()}, **carried}, checkpoint)
         except SystemExit:

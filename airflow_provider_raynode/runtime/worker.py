@@ -20,7 +20,7 @@ from airflow_provider_raynode.returns import Return
 from airflow_provider_raynode.runtime.binding import bind
 from airflow_provider_raynode.runtime.failures import describe, exits_told, to_raise
 from airflow_provider_raynode.runtime.function import FunctionSource
-from airflow_provider_raynode.runtime.names import OUTPUTS_KEY, arrived
+from airflow_provider_raynode.runtime.names import OUTPUTS_KEY, RETURNED_KEY, arrived
 from airflow_provider_raynode.runtime.references import Reference, ReportCheck
 from airflow_provider_raynode.runtime.secrets import NodeSecrets
 from airflow_provider_raynode.runtime.tagged import tagged
@@ -139,7 +139,7 @@ def _send(trial_id: str, metrics: dict[str, Any], checkpoint: Any) -> None:
     if checkpoint is None:
         tune.report(metrics)
         return
-    own = {arrived(key): value for key, value in metrics.items() if key != OUTPUTS_KEY}
+    own = {arrived(key): value for key, value in metrics.items() if key not in (OUTPUTS_KEY, RETURNED_KEY)}
     text = json.dumps({"trial_id": trial_id, "metrics": own})
     with _checkpoint_folder(checkpoint) as folder, _origin_in(folder, text):
         tune.report(metrics, checkpoint=tune.Checkpoint.from_directory(str(folder)))
