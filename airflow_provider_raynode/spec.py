@@ -276,6 +276,11 @@ class NodeProgress(_Told):
     eta_s: float | None = None
     updated: datetime
 
+    @property
+    def ended(self) -> int:
+        """How many trials have come to their own end."""
+        return self.terminated + self.early_stopped + self.errored
+
 
 Ending = Literal["all_trials", "time_budget", "fail_fast", "stalled", "searcher_finished", "incomplete", "stopped"]
 

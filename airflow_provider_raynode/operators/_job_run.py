@@ -281,10 +281,11 @@ class JobRun:
     def _saved(self) -> str | None:
         """Return what a retry would go on from."""
         progress = self._progress()
-        if progress is None or not progress.terminated:
+        finished = 0 if progress is None else progress.terminated + progress.early_stopped
+        if progress is None or not finished:
             return None
         total = "" if progress.total is None else f" of {progress.total}"
-        return f"A retry goes on from {progress.terminated}{total} finished trials."
+        return f"A retry goes on from {finished}{total} finished trials."
 
     def _check_startup(self, status: JobStatus) -> None:
         """Stop a job that stays PENDING for too long; one whose driver runs watches its own start."""

@@ -53,16 +53,17 @@ def describe_best(progress: NodeProgress) -> str:
 
 def table(progress: NodeProgress) -> list[str]:
     """Return the snapshot as the lines of a small table."""
-    header = ("done", "running", "pending", "failed", "of", "elapsed", "ETA")
-    row = (
-        str(progress.terminated),
-        str(progress.running),
-        str(progress.pending),
-        str(progress.errored),
-        "?" if progress.total is None else str(progress.total),
-        clock(progress.elapsed_s),
-        clock(progress.eta_s),
-    )
+    cells = {
+        "done": str(progress.terminated),
+        **({"stopped early": str(progress.early_stopped)} if progress.early_stopped else {}),
+        "running": str(progress.running),
+        "pending": str(progress.pending),
+        "failed": str(progress.errored),
+        "of": "?" if progress.total is None else str(progress.total),
+        "elapsed": clock(progress.elapsed_s),
+        "ETA": clock(progress.eta_s),
+    }
+    header, row = tuple(cells), tuple(cells.values())
     widths = [max(len(name), len(cell)) for name, cell in zip(header, row, strict=True)]
     return [
         "trials  " + "  ".join(name.rjust(width) for name, width in zip(header, widths, strict=True)),
@@ -89,6 +90,7 @@ class Pace:
         news = (
             progress.phase,
             progress.terminated,
+            progress.early_stopped,
             progress.errored,
             progress.running,
             progress.best and progress.best.trial_id,

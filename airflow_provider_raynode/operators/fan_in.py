@@ -29,9 +29,10 @@ class RayFanInOperator(BaseOperator):
     """Collect a node: prove its result, write its run record, and push the best trial with references to its outputs.
 
     :param job: the JobRef that the execution task returned. (templated)
-    :return: `{best_trial, best_config, best_metrics, outputs, trials, run_record}`: the best trial's id, its
-        hyperparameters and metrics as JSON; a CatalogRef for each output by name; CatalogRefs of the trials table
-        (parquet) and of the run record (JSON).
+    :return: `{best_trial, best_config, best_metrics, outputs, trials, steps, completion, run_record}`: the best trial's
+        id, its hyperparameters and metrics as JSON; a CatalogRef for each output by name; CatalogRefs of the trials
+        table and the reported steps (parquet); how many of how many trials ended how, and why the search ended; the
+        CatalogRef of the run record (JSON).
     """
 
     template_fields: Sequence[str] = ("job",)
@@ -103,6 +104,7 @@ class RayFanInOperator(BaseOperator):
         from airflow_provider_raynode.operators._record import record_end
         from airflow_provider_raynode.operators._result import proven_result
         from airflow_provider_raynode.record import record_of, write_record
+        from airflow_provider_raynode.spec import Completion
 
         job = as_job(self.job)
         catalog = catalog_for(job.catalog_uri).at(job.node_prefix)
@@ -125,14 +127,17 @@ class RayFanInOperator(BaseOperator):
             self.log.info("    %s = %s", name, short(value))
         for name, reference in result.outputs.items():
             self.log.info("Output %s (%s, %d bytes): %s", name, reference["kind"], reference["size"], reference["uri"])
-        states = ", ".join(f"{count} {state.lower()}" for state, count in result.trial_states.items())
-        self.log.info("Trials: %s in %s", states, clock((result.ended - result.started).total_seconds()))
+        completion = result.completion or Completion()
+        took = clock((result.ended - result.started).total_seconds())
+        self.log.info("Trials: %s in %s", completion.summary(), took)
         output = {
             "best_trial": best.trial_id,
             "best_config": best.config,
             "best_metrics": best.metrics,
             "outputs": result.outputs,
             "trials": result.trials,
+            "steps": result.steps,
+            "completion": completion.model_dump(mode="json", exclude={"reason"}),
             "run_record": dict(record),
         }
         self._check_parts(output)

@@ -80,10 +80,9 @@ class RunDisplay:
             return
         task.progress = progress
         if self._live is None and progress.phase != "starting" and task.pace.due(progress):
-            done = progress.terminated + progress.errored
             self.console.print(
-                f"  {self._current}: {done}/{progress.total or '?'} trials, {progress.running} running, "
-                f"{progress.errored} failed, ETA {clock(progress.eta_s)}, best {describe_best(progress)}",
+                f"  {self._current}: {progress.ended}/{progress.total or '?'} trials, {progress.running} running, "
+                f"{_sorted_out(progress, ', ')}, ETA {clock(progress.eta_s)}, best {describe_best(progress)}",
                 markup=False,
                 soft_wrap=True,
             )
@@ -163,15 +162,21 @@ class RunDisplay:
         return Group(*rows)
 
 
+def _sorted_out(progress: NodeProgress, between: str) -> str:
+    """Return `3 stopped early, 1 failed`, the first only where there are any."""
+    stopped = [f"{progress.early_stopped} stopped early"] if progress.early_stopped else []
+    return between.join([*stopped, f"{progress.errored} failed"])
+
+
 def _node(progress: NodeProgress) -> RenderableType:
     if progress.phase == "starting":
         return Text("    starting Ray …", style="bright_black")
-    done = progress.terminated + progress.errored
+    done = progress.ended
     line = Table.grid(padding=(0, 1))
     line.add_row(
         "   ",
         ProgressBar(total=progress.total, completed=done, width=28, pulse=progress.total is None),
-        f"{done}/{progress.total or '?'} trials  {progress.running} running  {progress.errored} failed"
+        f"{done}/{progress.total or '?'} trials  {progress.running} running  {_sorted_out(progress, '  ')}"
         f"  {clock(progress.elapsed_s)} elapsed  ETA {clock(progress.eta_s)}",
     )
     best = progress.best

@@ -20,6 +20,7 @@ from airflow_provider_raynode.operators._progress import clock, short
 from airflow_provider_raynode.record import RunRecord, find_records
 from airflow_provider_raynode.run.environment import DEFAULT_HOME
 from airflow_provider_raynode.run.results import place
+from airflow_provider_raynode.runtime.tables import metric_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +118,8 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         ("job", f"{record.submission_id} at {record.address}"),
         ("ended", f"{record.ended.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC after {clock(record.seconds)}"),
         ("phases", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record.timings_s.items()) or "-"),
-        ("trials", ", ".join(f"{count} {state.lower()}" for state, count in record.trial_states.items()) or "-"),
+        ("trials", record.completion.summary() if record.completion else "-"),
+        ("search ended", record.completion.reason if record.completion else "-"),
         ("best", _best(record)),
         ("config", _config(record)),
         ("versions", _versions(record)),
@@ -138,8 +140,9 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
 
 
 def _show_trials(console: Console, frame: pd.DataFrame, record: RunRecord, *, whole: bool) -> None:
-    if record.metric in frame.columns:
-        frame = frame.sort_values(record.metric, ascending=record.mode == "min", na_position="last", kind="stable")
+    metric = metric_column(record.metric or "")
+    if metric in frame.columns:
+        frame = frame.sort_values(metric, ascending=record.mode == "min", na_position="last", kind="stable")
     shown = frame if whole else frame.head(_SHOWN_TRIALS)
     # A column that says nothing of any trial is left out.
     columns = [name for name in frame.columns if not frame[name].isna().all()]
@@ -155,7 +158,11 @@ def _show_trials(console: Console, frame: pd.DataFrame, record: RunRecord, *, wh
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None or value != value else short(value)
+    import pandas as pd
+
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    return short(value) if isinstance(value, list) or not pd.isna(value) else ""
 
 
 def _node(record: RunRecord) -> str:
@@ -163,8 +170,12 @@ def _node(record: RunRecord) -> str:
 
 
 def _trials(record: RunRecord) -> str:
-    done, failed = record.trial_states.get("TERMINATED", 0), record.trial_states.get("ERROR", 0)
-    return f"{done}" + (f" ({failed} failed)" if failed else "") if record.trial_states else "-"
+    account = record.completion
+    if account is None:
+        return "-"
+    done = account.finished + account.early_stopped
+    of = "" if account.asked is None or account.asked == done else f" of {account.asked}"
+    return f"{done}{of}" + (f" ({account.failed} failed)" if account.failed else "")
 
 
 def _best(record: RunRecord) -> str:

@@ -53,6 +53,7 @@ def _show(console: Console, node: str, result: dict[str, Any]) -> None:
     rows += [("metric", name, short(value), "bold green") for name, value in result["best_metrics"].items()]
     rows += [("output", name, place(reference["uri"]), "") for name, reference in result["outputs"].items()]
     rows += [("table", "trials", place(result["trials"]["uri"]), "")] if result["trials"] else []
+    rows += [("table", "steps", place(result["steps"]["uri"]), "")] if result.get("steps") else []
     rows += [("record", "run", place(result["run_record"]["uri"]), "")]
     width = max(len(name) for _, name, _, _ in rows)
     for what, name, value, style in rows:

@@ -60,7 +60,16 @@ def test_the_tuning_example_runs_as_it_is(airflow_db: None, argo: Argo) -> None:
     assert found["baseline"] == theirs["baseline"]
     assert abs(found["tuned"] - theirs["tuned"]) < 0.03
     tuned = ours.xcoms[("ray_hyperparameter_tuning.fan_in", -1, "return_value")]
-    assert set(tuned) == {"best_trial", "best_config", "best_metrics", "outputs", "trials", "run_record"}
+    assert set(tuned) == {
+        "best_trial",
+        "best_config",
+        "best_metrics",
+        "completion",
+        "outputs",
+        "run_record",
+        "steps",
+        "trials",
+    }
 
 
 class Kubernetes:

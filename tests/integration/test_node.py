@@ -90,7 +90,16 @@ def test_a_search_from_end_to_end(embedded: None, run_dag: Callable[..., Any], c
     result = run_dag(dag_object, conf={"who": "you"})
     assert result.state == "success", result.states
     tuned = result.xcom("search.fan_in")
-    assert set(tuned) == {"best_trial", "best_config", "best_metrics", "outputs", "trials", "run_record"}
+    assert set(tuned) == {
+        "best_trial",
+        "best_config",
+        "best_metrics",
+        "completion",
+        "outputs",
+        "run_record",
+        "steps",
+        "trials",
+    }
     assert tuned["best_config"] == {"x": 3}
     assert tuned["best_metrics"]["score"] == 12.5
     assert tuned["best_metrics"]["note"] == "short"

@@ -159,7 +159,9 @@ def test_what_ray_train_and_tune_call_their_settings() -> None:
         (Checkpoint, ray_tune.CheckpointConfig, {"checkpoint_frequency", "checkpoint_at_end"}),
     ):
         theirs = {name: each.default for name, each in inspect.signature(ray).parameters.items() if name[0] != "_"}
-        own = {"min_successful", "on_resume"} if ours is Failure else set()  # of the node, not of Ray
+        own = (
+            {"min_successful", "on_resume", "stall_timeout_s", "on_stall"} if ours is Failure else set()
+        )  # of the node, not of Ray
         assert set(ours.model_fields) - own == set(theirs) - not_ours, ours
         for name, field in ours.model_fields.items():
             if name in own:
