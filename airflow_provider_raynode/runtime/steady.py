@@ -31,11 +31,15 @@ class SteadySearcher(Searcher):
         super().__init__(metric=searcher.metric, mode=searcher.mode)
         self.searcher = searcher
         self.open_trials: set[str] = set()
+        self._waiting: set[str] | None = None
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         """Hand on metric, mode and search space."""
         done = bool(self.searcher.set_search_properties(metric, mode, config, **spec))
         self._metric, self._mode = self.searcher.metric, self.searcher.mode
+        optimizer = getattr(innermost(self.searcher), "_nevergrad_opt", None)
+        if optimizer is not None and optimizer.num_ask == 0:
+            optimizer.enable_pickling()  # some of Nevergrad's refuse to be saved otherwise
         return done
 
     def set_max_concurrency(self, max_concurrent: int) -> bool:
@@ -46,9 +50,13 @@ class SteadySearcher(Searcher):
         """Return the next point; None: not now."""
         library = innermost(self.searcher)
         prepare = _PREPARE.get(type(library).__name__)
+        if self.open_trials and self.open_trials == self._waiting:
+            return None  # it knows no more than when it was asked last
         if prepare is not None and not prepare(library, len(self.open_trials)):
             return None
         suggested: Any = self.searcher.suggest(trial_id)
+        # BayesOpt counts each proposal of a known point, and ends the search after some: it is not asked in vain.
+        self._waiting = set(self.open_trials) if suggested is None and type(library).__name__ in _COUNTS else None
         if suggested is not None and suggested != Searcher.FINISHED:
             self.open_trials.add(trial_id)
         return suggested
@@ -95,7 +103,7 @@ class SteadySearcher(Searcher):
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Take what an earlier attempt knew."""
-        self.open_trials = set(state["open_trials"])
+        self.open_trials, self._waiting = set(state["open_trials"]), None
         self._metric, self._mode = state["metric"], state["mode"]
 
     def save(self, checkpoint_path: str) -> None:
@@ -107,6 +115,10 @@ class SteadySearcher(Searcher):
         self.searcher.restore(checkpoint_path)
 
 
+# Search algorithms that count how often they were asked.
+_COUNTS = frozenset({"BayesOptSearch"})
+
+
 def innermost(searcher: Any) -> Any:
     """Return the search algorithm itself, below what is wrapped around it."""
     while hasattr(searcher, "searcher"):
@@ -115,10 +127,15 @@ def innermost(searcher: Any) -> Any:
 
 
 def _bayesopt_failed(library: Any, trial_id: str) -> None:
-    """One of its random trials has no result: it proposes another, instead of waiting for as many results as trials."""
-    waiting = len(library._buffered_trial_results) < library.random_search_trials
-    if waiting and trial_id in library._live_trial_mapping:
+    """Of its random trials, it proposes another instead of waiting for this one's result; later, nothing was worse."""
+    params = library._live_trial_mapping.get(trial_id)
+    if params is None:
+        return
+    if len(library._buffered_trial_results) < library.random_search_trials:
         library._total_random_search_trials = max(library._total_random_search_trials - 1, 0)
+    elif len(library.optimizer.space):
+        with suppress(Exception):  # it has a value of this very point
+            library.optimizer.register(params, min(library.optimizer.space.target))
 
 
 def _nevergrad_failed(library: Any, trial_id: str) -> None:

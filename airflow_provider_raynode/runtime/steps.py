@@ -72,12 +72,13 @@ class Steps:
                 "tail": unwritten + self._tail,
                 "kept": self._kept,
                 "left_out": self._left_out,
+                "begun": self._begun,
             }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Go on after the steps of an earlier attempt."""
         self._parts, self._tail = list(state["parts"]), list(state["tail"])
-        self._kept, self._left_out = state["kept"], state["left_out"]
+        self._kept, self._left_out, self._begun = state["kept"], state["left_out"], state["begun"]
 
     def close(self) -> None:
         """Wait until the full parts are written."""

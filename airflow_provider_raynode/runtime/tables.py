@@ -106,5 +106,6 @@ def frame(rows: list[dict[str, Any]], kinds: Mapping[str, str] | None = None) ->
     import pandas as pd
 
     if kinds is None:
-        kinds = {name: common_kind(kind_of(row.get(name)) for row in rows) for row in rows for name in row}
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        kinds = {name: common_kind(kind_of(row.get(name)) for row in rows) for name in names}
     return pd.DataFrame({name: column([row.get(name) for row in rows], kind) for name, kind in kinds.items()})
