@@ -39,8 +39,8 @@ class RayNode(TaskGroup, NodeArgument):
 
     It takes part in dependencies like any task group (`a >> node >> b`), stands inside other groups, and inside a
     mapped task group every map index is a node of its own. `output` is what fan-in pushes:
-    `{best_trial, best_config, best_metrics, outputs, trials, run_record}`. Tasks take it, the node itself (which stands
-    for it), or a part of it at any depth: `node.outputs["model"]`, `node.best_config`,
+    `{best_trial, best_config, best_metrics, outputs, trials, steps, completion, run_record}`. Tasks take it, the node
+    itself (which stands for it), or a part of it at any depth: `node.outputs["model"]`, `node.best_config`,
     `node.output["best_metrics"]["accuracy"]`.
 
     Example::
@@ -191,6 +191,16 @@ class RayNode(TaskGroup, NodeArgument):
     def trials(self) -> NodeOutput:
         """The reference of the table of all trials."""
         return self.output["trials"]
+
+    @property
+    def steps(self) -> NodeOutput:
+        """The reference of the table of every step that a trial reported."""
+        return self.output["steps"]
+
+    @property
+    def completion(self) -> NodeOutput:
+        """How many of how many trials ended how, and why the search ended: `node.completion["finished"]`."""
+        return self.output["completion"]
 
     @property
     def run_record(self) -> NodeOutput:
