@@ -42,6 +42,10 @@ class ClusterError(RayNodeError):
     """The Ray cluster cannot be reached, refuses, or does not fit (version, Python, resources)."""
 
 
+class ConnectionReadError(ClusterError):
+    """Airflow does not give a connection, for a reason that says nothing on whether it is defined."""
+
+
 class NodeFailedError(RayNodeError):
     """The Ray job of a node failed; the message is the job's own, with the failing trial's traceback."""
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import socket
 import ssl
 import time
+from collections.abc import Callable
 from typing import Any
 
 import requests
 
 from airflow_provider_raynode import __version__
-from airflow_provider_raynode.exceptions import ClusterError
+from airflow_provider_raynode.exceptions import ClusterError, RayNodeError
 from airflow_provider_raynode.hooks._settings import RaySettings
 
 _RETRY_DELAYS_S = (0.2, 0.6)
+# How often, in seconds, the connection is read anew when the cluster does not accept the token.
+REFRESH_S = 5.0
 # Ray answers 405 to a POST whose User-Agent looks like a browser's.
 _USER_AGENT = f"airflow-provider-raynode/{__version__}"
 
@@ -54,13 +57,29 @@ class RayHttp:
 
     :param connect_timeout_s: longest wait for a connection, in seconds.
     :param read_timeout_s: longest wait for the next bytes of an answer, in seconds.
+    :param renew: reads the settings anew when the cluster does not accept the token: tokens are renewed.
     """
 
-    def __init__(self, settings: RaySettings, *, connect_timeout_s: float = 5.0, read_timeout_s: float = 30.0) -> None:
-        self.settings = settings
+    def __init__(
+        self,
+        settings: RaySettings,
+        *,
+        connect_timeout_s: float = 5.0,
+        read_timeout_s: float = 30.0,
+        renew: Callable[[], RaySettings] | None = None,
+    ) -> None:
         self._timeout = (connect_timeout_s, read_timeout_s)
+        self._renew = renew
         self._session = requests.Session()
-        self._session.headers.update({"User-Agent": _USER_AGENT, **settings.headers})
+        self._use(settings)
+
+    def _use(self, settings: RaySettings) -> None:
+        self.settings = settings
+        self._read_at = time.monotonic()
+        self._session.headers.clear()
+        self._session.headers.update(
+            {**requests.utils.default_headers(), "User-Agent": _USER_AGENT, **settings.headers}
+        )
         self._session.auth = _TokenAuth(settings.token)
 
     def get(self, path: str, *, retry: bool = True, **params: str) -> requests.Response:
@@ -94,6 +113,25 @@ class RayHttp:
         :raises ClusterUnreachableError: no answer came.
         :raises ClusterRefusedError: the answer is an error.
         """
+        try:
+            return self._send(method, path, arguments)
+        except ClusterRefusedError as error:
+            if error.status not in (401, 403) or not self._renewed():
+                raise
+        return self._send(method, path, arguments)
+
+    def _renewed(self) -> bool:
+        """Read the settings anew, at most every few seconds, and tell whether there is something new to try."""
+        if self._renew is None or time.monotonic() - self._read_at < REFRESH_S:
+            return False
+        before = self.settings
+        try:
+            self._use(self._renew())
+        except RayNodeError:
+            return False
+        return (self.settings.token, self.settings.headers) != (before.token, before.headers)
+
+    def _send(self, method: str, path: str, arguments: dict[str, Any]) -> requests.Response:
         url = f"{self.settings.address}{path}"
         try:
             # `verify` is given with the request: on the session, REQUESTS_CA_BUNDLE would win over it.

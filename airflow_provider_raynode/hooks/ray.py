@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
-from airflow.sdk.log import mask_secret
 
 from airflow_provider_raynode.exceptions import ConfigError, RayNodeError
 from airflow_provider_raynode.hooks._address import LOCAL, RAY_JOB
 from airflow_provider_raynode.hooks._cluster import ClusterInfo, RayNodeInfo, read_cluster, version_problem
+from airflow_provider_raynode.hooks._connection import DEFAULT_CONN_ID, mask, read_connection
 from airflow_provider_raynode.hooks._http import ClusterRefusedError, ClusterUnreachableError, RayHttp
 from airflow_provider_raynode.hooks._jobs import RayJobs, Submission, UnknownJobError
 from airflow_provider_raynode.hooks._settings import RaySettings, settings_of
@@ -46,7 +44,7 @@ class RayHook(BaseHook):
     """
 
     conn_name_attr = "ray_conn_id"
-    default_conn_name = "ray_default"
+    default_conn_name = DEFAULT_CONN_ID
     conn_type = "ray"
     hook_name = "Ray"
 
@@ -61,14 +59,9 @@ class RayHook(BaseHook):
         """Return where the cluster is and how to talk to it; the connection is read once per hook.
 
         :raises ConfigError: the connection is wrong, or a connection other than `ray_default` is not defined.
+        :raises ConnectionReadError: Airflow does not tell the connection now.
         """
-        if self._settings is None:
-            settings = settings_of(self._connection(), self.ray_conn_id, self.address)
-            for secret in (settings.token, *settings.headers.values()):
-                if secret:
-                    mask_secret(secret)
-            self._settings = settings
-        return self._settings
+        return self._read() if self._settings is None else self._settings
 
     def get_conn(self) -> RayHttp:
         """Return the HTTP session with the cluster's dashboard.
@@ -84,7 +77,7 @@ class RayHook(BaseHook):
                     f"{settings.source}: the address is local, an embedded Ray that has no Jobs API; give the "
                     "connection or ray_cluster.address the address of a cluster"
                 )
-            self._http = RayHttp(settings)
+            self._http = RayHttp(settings, renew=self._read)
         return self._http
 
     def cluster_info(self) -> ClusterInfo:
@@ -144,23 +137,11 @@ class RayHook(BaseHook):
             self._http.close()
             self._http = None
 
-    def _connection(self) -> Any:
-        try:
-            return self.get_connection(self.ray_conn_id)
-        except AirflowNotFoundException:
-            variable = f"AIRFLOW_CONN_{self.ray_conn_id.upper()}"
-            if os.environ.get(variable):
-                # Airflow takes a value that it cannot read for none at all; the text is left out, it holds a secret.
-                raise ConfigError(
-                    f"connection {self.ray_conn_id}: Airflow cannot read the environment variable {variable}; write "
-                    'ray://:TOKEN@host:8265, or JSON: {"conn_type": "ray", "host": "...", "password": "TOKEN"}'
-                ) from None
-            if self.ray_conn_id == self.default_conn_name:
-                return None
-            raise ConfigError(
-                f"connection {self.ray_conn_id} is not defined: add it (airflow connections add {self.ray_conn_id} "
-                "--conn-type ray --conn-host ...), or leave ray_conn_id out for ray_default"
-            ) from None
+    def _read(self) -> RaySettings:
+        settings = settings_of(read_connection(self.ray_conn_id), self.ray_conn_id, self.address)
+        mask(settings)
+        self._settings = settings
+        return settings
 
 
 def _test_embedded() -> tuple[bool, str]:

@@ -79,6 +79,10 @@ class JobRun:
         """The time limits of the node."""
         return self._spec.limits
 
+    def hook(self) -> RayHook:
+        """Return a hook for the job's cluster, which reads the connection when it is first used."""
+        return _hook(self.job)
+
     def choose_attempt(self, *, retry: bool) -> JobRef:
         """Choose the attempt to run, and return its job.
 

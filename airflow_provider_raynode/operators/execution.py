@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from airflow.sdk import BaseOperator
@@ -86,12 +87,21 @@ class RayExecutionOperator(BaseOperator):
 
         :raises NodeFailedError: the job failed; the message is the job's own, with the failing trial's traceback.
         """
+        from airflow_provider_raynode.operators._in_process import signals_end_run
+
+        with signals_end_run(self.on_kill):
+            return self._execute(context)
+
+    def _execute(self, context: Context) -> dict[str, Any]:
+        from airflow_provider_raynode.operators._in_process import forget
+
         begin = time.monotonic()
         run = self._job_run(self.job)
         try:
             check_on_kill(self.kill_policy, run.job.launcher)
         except ConfigError as error:
             raise AirflowFailException(str(error)) from error
+        forget(run.job.submission_id)
         job = run.choose_attempt(retry=context["ti"].try_number > 1)
         RayJobLink().push(context, job)
         self._write_down(context, job)
@@ -134,6 +144,12 @@ class RayExecutionOperator(BaseOperator):
 
         A trigger that failed, by an error in a triggerer, costs nothing: the task waits for its job by itself.
         """
+        from airflow_provider_raynode.operators._in_process import signals_end_run
+
+        with signals_end_run(self.on_kill):
+            return self._resume(next_method, next_kwargs, context)
+
+    def _resume(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         try:
             return super().resume_execution(next_method, next_kwargs, context)
         except TaskDeferralTimeout:
@@ -195,8 +211,13 @@ class RayExecutionOperator(BaseOperator):
         return run.job.model_dump(mode="json")
 
     def _defer(self, run: JobRun, begin: float) -> None:
+        from airflow_provider_raynode.operators._in_process import remember
         from airflow_provider_raynode.triggers import RayJobTrigger
 
+        if self.kill_policy == "stop":
+            hook = run.hook()
+            hook.resolve()
+            remember(run.job.submission_id, partial(hook.stop_job, run.job.submission_id, _STOP_ON_KILL_S))
         timeout = self.execution_timeout
         if timeout is not None:
             # Airflow's own execution_timeout ends with the deferral: what is left of it goes along.

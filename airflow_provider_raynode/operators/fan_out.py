@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_raynode.catalog import Catalog
+    from airflow_provider_raynode.hooks.ray import RayHook
     from airflow_provider_raynode.operators._attempt import OnChange
     from airflow_provider_raynode.spec import JobRef, NodeSpec, RunContext
 
@@ -144,8 +146,11 @@ class RayFanOutOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Stage and submit; see the class."""
+        from airflow_provider_raynode.operators._in_process import signals_end_run
+
         try:
-            return self._execute(context).model_dump(mode="json")
+            with signals_end_run(self.on_kill):
+                return self._execute(context).model_dump(mode="json")
         except (ConfigError, BindingError) as error:
             raise AirflowFailException(str(error)) from error
 
@@ -218,19 +223,22 @@ class RayFanOutOperator(BaseOperator):
             # Written down before it is submitted: whoever comes after a crash in between finds the same job.
             store.set(STATE_KEY, {**state, "open": True})
         if job.launcher == "jobs_api":
-            self._submit(job, spec_of_attempt(node, job.attempt), node)
+            self._submit(job, spec_of_attempt(node, job.attempt), node, hook)
         if store is not None:
             store.set(STATE_KEY, {**state, "open": False})
         return job
 
-    def _submit(self, job: JobRef, spec: NodeSpec, node: Catalog) -> None:
+    def _submit(self, job: JobRef, spec: NodeSpec, node: Catalog, hook: RayHook) -> None:
         from airflow_provider_raynode.operators._attempt import launcher_for_spec
         from airflow_provider_raynode.operators._delivery import deliver_secrets
+        from airflow_provider_raynode.operators._in_process import remember
 
         self._submitting = (job, spec)
         try:
             with launcher_for_spec(job, spec, lambda: deliver_secrets(spec, node)) as launcher:
                 started = launcher.ensure(job)
+            # With what is resolved by now: between two tasks of `dag.test()` nobody can read a connection.
+            remember(job.submission_id, partial(hook.stop_job, job.submission_id, _STOP_ON_KILL_S))
         finally:
             self._submitting = None
         self.log.info("%s at %s", "Job submitted" if started else "Attached to the job that runs", job.address)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from airflow_provider_raynode.argo.import_path import make_importable
 from airflow_provider_raynode.exceptions import DagFileError
+from airflow_provider_raynode.operators._in_process import ends_with
 from airflow_provider_raynode.run.environment import airflow_environment, output_to, prints_to
 
 if TYPE_CHECKING:
@@ -49,6 +50,19 @@ class _Stops:
         if self.received is not None:
             raise KeyboardInterrupt
 
+    def take_over(self, task: Any) -> None:
+        """Handle SIGTERM here again: Airflow's task runner has set its own, which lets the run go on."""
+
+        def stop(number: int, frame: object) -> None:
+            task.on_kill()
+            self._stop(number, frame)
+
+        signal.signal(signal.SIGTERM, stop)
+
+    def end(self, number: int) -> None:
+        """End the run for a signal that a task of a node has taken."""
+        self._stop(number, None)
+
     def _stop(self, number: int, _: object) -> None:
         self.received = number
         raise KeyboardInterrupt
@@ -72,7 +86,7 @@ def run_dag(
     make_importable(path)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     stops = _Stops()
-    with airflow_environment() as home, stops.handled():
+    with airflow_environment() as home, stops.handled(), ends_with(stops.end):
         log = home / "run_logs" / f"{path.stem}-{stamp}.log"
         try:
             if verbose:
@@ -106,7 +120,7 @@ def _run(
 
     from airflow_provider_raynode.run.listener import RunListener
 
-    listener = RunListener(display, stops.check)
+    listener = RunListener(display, stops.check, stops.take_over)
     get_listener_manager().add_listener(listener)
     task_ids = [task.task_id for task in dag.topological_sort()]
     display.start(task_ids, f"{dag.dag_id}  ({path.name})") if log else None

@@ -33,6 +33,8 @@ def airflow_environment() -> Iterator[Path]:
             AIRFLOW__CORE__LOAD_EXAMPLES="False",
             AIRFLOW__LOGGING__BASE_LOG_FOLDER=f"{scratch}/logs",
             AIRFLOW__CORE__UNIT_TEST_MODE="False",
+            # So that a message about a missing connection says what was not looked at.
+            RAYNODE_RUN_DATABASE=f"{scratch}/airflow.db",
         )
         yield home
 

@@ -16,15 +16,18 @@ class RunListener:
 
     :param display: told of each change.
     :param check: called after each; what it raises ends the run.
+    :param begins: called with the task that begins.
     """
 
-    def __init__(self, display: RunDisplay, check: Callable[[], None]) -> None:
+    def __init__(self, display: RunDisplay, check: Callable[[], None], begins: Callable[[Any], None]) -> None:
         self._display = display
         self._check = check
+        self._begins = begins
 
     @hookimpl
     def on_task_instance_running(self, previous_state: Any, task_instance: Any) -> None:
         """A task begins."""
+        self._begins(task_instance.task)
         self._display.task_started(task_instance.task_id, task_instance.map_index)
         self._check()
 

@@ -8,12 +8,10 @@ import time
 from typing import Any, Self
 
 import aiohttp
-from airflow.sdk import BaseHook
-from airflow.sdk.exceptions import AirflowNotFoundException
-from airflow.sdk.log import mask_secret
 
 from airflow_provider_raynode import __version__
-from airflow_provider_raynode.exceptions import ClusterError
+from airflow_provider_raynode.exceptions import ClusterError, RayNodeError
+from airflow_provider_raynode.hooks._connection import DEFAULT_CONN_ID, amask, aread_connection
 from airflow_provider_raynode.hooks._http import ClusterRefusedError, ClusterUnreachableError, not_ray, refusal
 from airflow_provider_raynode.hooks._jobs import checked_id
 from airflow_provider_raynode.hooks._settings import RaySettings, settings_of
@@ -123,18 +121,11 @@ class AsyncRayClient:
 
     async def _read_settings(self) -> None:
         self._read_at = time.monotonic()
-        connection: Any = None
-        conn_id = self.ray_conn_id or "ray_default"
-        try:
-            connection = await BaseHook.aget_connection(conn_id)
-        except AirflowNotFoundException:
-            if self.ray_conn_id not in (None, "ray_default"):
-                raise
+        conn_id = self.ray_conn_id or DEFAULT_CONN_ID
+        connection = await aread_connection(conn_id)
         # In a thread: it may read a token file.
         settings = await asyncio.to_thread(settings_of, connection, conn_id, self.address)
-        for secret in (settings.token, *settings.headers.values()):
-            if secret:
-                mask_secret(secret)
+        await amask(settings)
         self._settings = settings
 
     async def _open(self) -> aiohttp.ClientSession:
@@ -157,8 +148,11 @@ class AsyncRayClient:
         except ClusterRefusedError as error:
             if error.status not in (401, 403) or time.monotonic() - self._read_at < _REFRESH_S:
                 raise
-        # The token may have been renewed since the connection was read.
-        await self._read_settings()
+            # The token may have been renewed since the connection was read.
+            try:
+                await self._read_settings()
+            except RayNodeError as unread:
+                raise error from unread
         await self.close()
         return await self._answer(method, path)
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from airflow_provider_raynode.exceptions import ClusterError, RayNodeError
+from airflow_provider_raynode.exceptions import ClusterError, ConfigError, ConnectionReadError, RayNodeError
+from airflow_provider_raynode.hooks._http import ClusterRefusedError
 from airflow_provider_raynode.launchers._base import JobState, JobStatus
 from airflow_provider_raynode.spec import STOP_FILE, JobRef, NodeProgress
 
@@ -23,6 +24,8 @@ _MAX_DELAY_S = 15.0
 # Airflow gives `on_kill` 30 s, and the job has to be gone within 15.
 _STOP_S = 12.0
 _PROGRESS_EVERY_S = 3.0
+# How long, in seconds, Airflow may fail to tell a connection that was never read.
+_UNREAD_S = 15.0
 
 OnKill = Literal["stop", "detach"]
 
@@ -30,10 +33,12 @@ OnKill = Literal["stop", "detach"]
 class RayJobTrigger(BaseTrigger):
     """Wait until a Ray job has ended; its log and its progress go to the task's log meanwhile.
 
-    The cluster may be silent for `grace_s` seconds (a restart, a network fault) before the wait is given up. Ends with
-    one event: `{"job": JobRef, "state": ..., "message": ..., "offset": bytes of the log that were shown}`, where state
-    is that of the job, `UNKNOWN` for a job that the cluster has forgotten, `UNREACHABLE` for a cluster that stayed
-    silent, or `STARTUP_TIMEOUT` for a job that stayed PENDING.
+    The cluster may be silent for `grace_s` seconds (a restart, a network fault) before the wait is given up, and as
+    long refuse a token that it took before, which may be renewed. A connection that is wrong or missing, and a token
+    that the cluster has never taken, end the wait at once. It ends with one event:
+    `{"job": JobRef, "state": ..., "message": ..., "offset": bytes of the log that were shown}`, where state is that
+    of the job, `UNKNOWN` for a job that the cluster has forgotten, `UNREACHABLE` for a cluster that stayed silent or
+    lets nobody in, or `STARTUP_TIMEOUT` for a job that stayed PENDING.
 
     When the task is cleared or marked, the job is stopped, unless `on_kill` is `detach`; a restart or hand-over of the
     triggerer touches nothing.
@@ -80,7 +85,15 @@ class RayJobTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait; see the class."""
-        yield TriggerEvent(await self._event())
+        from airflow_provider_raynode.operators._in_process import forget, runs_in_process, signals_end_wait
+
+        if not runs_in_process():
+            yield TriggerEvent(await self._event())
+            return
+        forget(self._ref.submission_id)
+        async with signals_end_wait(self.on_kill):
+            event = await self._event()
+        yield TriggerEvent(event)
 
     async def on_kill(self) -> None:
         """Stop the job, and confirm that it has stopped: a user cleared or marked the task."""
@@ -125,18 +138,22 @@ class RayJobTrigger(BaseTrigger):
         begin = time.monotonic()
         silent_since: float | None = None
         delay = self.poll_interval_s
+        taken = False
         while True:
             try:
                 status = await watch.look(self._ref.submission_id, delay)
             except Exception as error:
                 now = time.monotonic()
+                patience = self._patience(error, taken)
                 if silent_since is None:
                     silent_since = now
-                    self.log.warning("%s; trying again for %g s", error, self.grace_s)
-                if now - silent_since > self.grace_s:
-                    return "UNREACHABLE", f"{error} (tried for {self.grace_s:g} s)"
+                    if patience > 0:
+                        self.log.warning("%s; trying again for %g s", error, patience)
+                if now - silent_since >= patience:
+                    return "UNREACHABLE", f"{error} (tried for {patience:g} s)" if patience > 0 else str(error)
                 delay = min(delay * 1.5, _MAX_DELAY_S)
                 continue
+            taken = True
             if silent_since is not None:
                 self.log.info("%s answers again", self._ref.address)
                 silent_since, delay = None, self.poll_interval_s
@@ -148,6 +165,17 @@ class RayJobTrigger(BaseTrigger):
                 follower.start()
             elif self.startup_timeout_s is not None and time.monotonic() - begin > self.startup_timeout_s:
                 return "STARTUP_TIMEOUT", await self._stop_pending(watch, status)
+
+    def _patience(self, error: Exception, taken: bool) -> float:
+        """Return for how many seconds an error is worth further tries.
+
+        :param taken: whether the cluster has let this wait in before.
+        """
+        if isinstance(error, ConfigError):
+            return 0.0
+        if isinstance(error, ClusterRefusedError) and error.status in (401, 403) and not taken:
+            return 0.0
+        return min(self.grace_s, _UNREAD_S) if isinstance(error, ConnectionReadError) else self.grace_s
 
     async def _stop_pending(self, watch: ClusterWatch, status: JobStatus) -> str:
         with contextlib.suppress(ClusterError):

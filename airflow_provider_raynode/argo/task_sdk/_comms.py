@@ -48,6 +48,8 @@ class CatalogComms:
     :param task_id: the task that runs.
     """
 
+    has_database = False
+
     def __init__(self, dag: DAG, store: RunStore, dag_run: Any, task_id: str, map_index: int) -> None:
         self._dag = dag
         self._store = store
