@@ -338,3 +338,46 @@ def test_what_a_trigger_keeps_holds_no_secret(tmp_path: Path, connected: Any) ->
 
     again = import_string(path)(**json.loads(json.dumps(arguments)))
     assert again.serialize() == (path, arguments)
+
+
+def test_a_wrong_token_ends_the_wait_at_once(tmp_path: Path, connected: Callable[..., None]) -> None:
+    connected("wrong")
+
+    async def scene() -> dict[str, Any]:
+        async with Server().running() as server:
+            server.add("job-1")
+            return await event_of(RayJobTrigger(job_for(server, tmp_path), poll_interval_s=0.05, grace_s=300))
+
+    event = asyncio.run(asyncio.wait_for(scene(), 10))
+    assert event["state"] == "UNREACHABLE"
+    assert "does not accept the token of connection ray_default" in event["message"]
+    assert "tried for" not in event["message"]
+
+
+def test_a_connection_that_is_gone_ends_the_wait_at_once(tmp_path: Path) -> None:
+    async def scene() -> dict[str, Any]:
+        async with Server().running() as server:
+            job = job_for(server, tmp_path) | {"ray_conn_id": "nobody"}
+            return await event_of(RayJobTrigger(job, poll_interval_s=0.05, grace_s=300))
+
+    event = asyncio.run(asyncio.wait_for(scene(), 10))
+    assert event["state"] == "UNREACHABLE"
+    assert "connection nobody is not defined" in event["message"]
+    assert "AIRFLOW_CONN_NOBODY" in event["message"]
+
+
+def test_two_connections_for_one_address_keep_their_own_tokens(
+    tmp_path: Path, connected: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_OTHER", json.dumps({"conn_type": "ray", "host": "elsewhere", "password": "wrong"}))
+
+    async def scene() -> list[dict[str, Any]]:
+        async with Server().running() as server:
+            server.add("job-1", "SUCCEEDED")
+            other = job_for(server, tmp_path) | {"ray_conn_id": "other"}
+            triggers = [RayJobTrigger(job, poll_interval_s=0.05) for job in (job_for(server, tmp_path), other)]
+            return list(await asyncio.gather(*(event_of(each) for each in triggers)))
+
+    right, wrong = asyncio.run(asyncio.wait_for(scene(), 10))
+    assert right["state"] == "SUCCEEDED"
+    assert wrong["state"] == "UNREACHABLE" and "token of connection other" in wrong["message"]
