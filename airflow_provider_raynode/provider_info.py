@@ -15,7 +15,7 @@ _RAY_CONNECTION: dict[str, Any] = {
         "relabeling": {"host": "Address", "port": "Port", "password": "Token"},
         "placeholders": {
             "host": "https://ray.example.com, ray://head:10001, auto or local",
-            "port": "8265, unless the address has it",
+            "port": "8265, or 0 where the address has it: Airflow's Test needs a number here",
             "password": "Ray's authentication token (ray get-auth-token)",
         },
     },

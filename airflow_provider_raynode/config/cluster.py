@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 else:
     KubeRay = Annotated[Section, Later("airflow_provider_raynode.config.kuberay:KubeRay")]
 
-_ADDRESS = re.compile(r"(https?|ray)://[^\s/@?#]+(/[^\s?#]*)?|[^\s/:@?#]+:\d+|auto|local")
+_ADDRESS = re.compile(
+    r"((?i:https?|ray)://)?(?P<host>\[[^\s/@?#\]]+\]|[^\s/:@?#\[\]]+)(:(?P<port>[^\s/:@?#]*))?(?P<path>/[^\s?#]*)?"
+)
+_LAST_PORT = 65535
 _ADDRESSES = "http(s)://host:8265, ray://host:10001, host:port, auto or local"
 
 
@@ -77,8 +80,15 @@ def _environment_text(value: Any) -> str:
 
 
 def _address(value: str) -> str:
-    if _ADDRESS.fullmatch(value.strip()):
-        return value.strip()
+    text = value.strip()
+    if text in ("auto", "local"):
+        return text
+    parts = _ADDRESS.fullmatch(text)
+    if parts is not None and (parts[1] or (parts["port"] is not None and parts["path"] is None)):
+        port = parts["port"]
+        if port is None or (port.isascii() and port.isdigit() and 0 < int(port) <= _LAST_PORT):
+            return text
+        raise ValueError(f"{value!r} is not an address of Ray: its port is {port!r}, expected 1 to {_LAST_PORT}")
     if "@" in value:
         # The value stays out of the message: it may hold a password.
         raise ValueError("holds a user or a password: put the token into the Airflow connection")

@@ -13,7 +13,8 @@ LOCAL = "local"
 RAY_JOB = "rayjob"
 DEFAULT_DASHBOARD_PORT = 8265
 # Ray's client server: no HTTP is spoken there, so an address that names it means the cluster, not the port.
-_RAY_CLIENT_PORT = 10001
+CLIENT_PORT = 10001
+LAST_PORT = 65535
 _ENVIRONMENT = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")
 _ALLOWED = (
     "http://host:8265 or https://host (Ray's dashboard), ray://host:10001 (the cluster whose dashboard is on the "
@@ -45,7 +46,7 @@ def jobs_api_url(address: str, *, dashboard_port: int | None = None, source: str
         return f"{parts.scheme}://{shown}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
     if parts.path.strip("/"):
         raise ConfigError(f"{source}: {text!r} has a path, which only an http(s) address may have")
-    if parts.scheme == "ray" or parts.port in (None, _RAY_CLIENT_PORT):
+    if parts.scheme == "ray" or parts.port in (None, CLIENT_PORT):
         return f"http://{shown}:{dashboard_port or DEFAULT_DASHBOARD_PORT}"
     return f"http://{shown}:{parts.port}"
 
@@ -74,15 +75,19 @@ def _of_environment(dashboard_port: int | None) -> str:
 def _split(url: str, text: str, source: str) -> SplitResult:
     try:
         parts = urlsplit(url)
-        port = parts.port
     except ValueError as error:
         raise ConfigError(f"{source}: {text!r} is not an address ({error}); allowed: {_ALLOWED}") from None
-    if parts.scheme not in ("", "http", "https", "ray") or port == 0:
+    if parts.scheme not in ("", "http", "https", "ray"):
         raise ConfigError(f"{source}: {text!r} is not an address of Ray; allowed: {_ALLOWED}")
     if parts.username is not None or parts.password is not None:
         # The text is left out of the message: it holds a secret.
         raise ConfigError(
             f"{source}: a user or password in the address is not allowed; put the token in the connection"
+        )
+    port = parts.netloc.rpartition("]")[2].rpartition(":")
+    if port[1] and not (port[2].isascii() and port[2].isdigit() and 0 < int(port[2]) <= LAST_PORT):
+        raise ConfigError(
+            f"{source}: {text!r} is not an address of Ray: its port is {port[2]!r}, expected 1 to {LAST_PORT}"
         )
     if parts.query or parts.fragment or any(character.isspace() for character in text):
         raise ConfigError(f"{source}: {text!r} has white space, a query or a fragment; allowed: {_ALLOWED}")

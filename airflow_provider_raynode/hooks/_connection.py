@@ -9,6 +9,7 @@ time.
 from __future__ import annotations
 
 import os
+import traceback
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseHook
@@ -24,17 +25,25 @@ DEFAULT_CONN_ID = "ray_default"
 # Set by `raynode run`, whose metadata database is a fresh one.
 OWN_DATABASE = "RAYNODE_RUN_DATABASE"
 _VARIABLE_PREFIX = "AIRFLOW_CONN_"
+_API = "airflow.api_fastapi.core_api.routes.public.connections"
 
 
-def read_connection(conn_id: str) -> Any:
+def read_connection(conn_id: str, shown_id: str | None = None) -> Any:
     """Return the Airflow connection, None for a `ray_default` that is defined nowhere.
 
+    :param shown_id: the id to name in messages, where it is not the same.
     :raises ConfigError: it is defined nowhere, or the task may not read it, or its environment variable is wrong.
     :raises ConnectionReadError: a place where it may be cannot be read now.
     """
     try:
         return BaseHook.get_connection(conn_id)
-    except AirflowNotFoundException:
+    except AirflowNotFoundException as error:
+        if shown_id not in (None, conn_id):
+            # Airflow's API has put the form's fields into a URI that it cannot read itself.
+            raise ConfigError(
+                f"connection {shown_id}: Airflow cannot read its fields; is the address (host) one of "
+                "http(s)://host:8265, ray://host:10001, host:port, auto or local?"
+            ) from error
         return _look_again(conn_id, _asked)
     except AirflowSecretsBackendAccessDenied as error:
         raise _denied(conn_id) from error
@@ -63,6 +72,17 @@ async def aread_connection(conn_id: str) -> Any:
         except Exception as error:
             answer = error
     return _look_again(conn_id, lambda _: answer)
+
+
+def tested_form() -> Any:
+    """Return the form that a user tests, None elsewhere: Airflow's API tests it under a random id of its own.
+
+    What it has is `connection_id`, as the user typed it, and the other fields of a connection.
+    """
+    for frame, _ in traceback.walk_stack(None):
+        if frame.f_globals.get("__name__") == _API and frame.f_code.co_name == "test_connection":
+            return frame.f_locals.get("test_body")
+    return None
 
 
 def mask(settings: RaySettings) -> None:
@@ -161,8 +181,9 @@ def _failure(conn_id: str, backend: Any, error: Exception) -> Exception:
     name = type(backend).__name__
     if name == "EnvironmentVariablesBackend":
         # The text is left out: it holds a secret.
+        said = f" ({error})" if isinstance(error, ValueError) and str(error).startswith("Port out of range") else ""
         return ConfigError(
-            f"connection {conn_id}: Airflow cannot read the environment variable {variable_of(conn_id)}; write "
+            f"connection {conn_id}: Airflow cannot read the environment variable {variable_of(conn_id)}{said}; write "
             'ray://:TOKEN@host:8265, or JSON: {"conn_type": "ray", "host": "...", "password": "TOKEN"}'
         )
     if name in ("ExecutionAPISecretsBackend", "MetastoreBackend"):

@@ -17,7 +17,7 @@ from airflow_provider_raynode.config._section import path_of, problems_of
 from airflow_provider_raynode.config.cluster import RuntimeEnv
 from airflow_provider_raynode.config.paths import local_files
 from airflow_provider_raynode.exceptions import ConfigError
-from airflow_provider_raynode.hooks._address import LOCAL, is_loopback, jobs_api_url
+from airflow_provider_raynode.hooks._address import CLIENT_PORT, LAST_PORT, LOCAL, is_loopback, jobs_api_url
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -26,6 +26,8 @@ EXTRAS = ("dashboard_port", "secret_headers", "verify_tls", "ca_file", "catalog"
 # `http` and `https` are what AIRFLOW_CONN_...='https://host:8265' gives.
 _CONN_TYPES = ("ray", "http", "https")
 _NO_CONNECTION = "no connection"
+# What Airflow's API shows of a secret.
+MASKED = "***"
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
 
@@ -86,14 +88,12 @@ def settings_of(connection: Connection | None, conn_id: str, address: str | None
     if connection.conn_type and connection.conn_type not in _CONN_TYPES:
         raise ConfigError(f"{where}: its type is {connection.conn_type!r}, expected 'ray'")
     extra = _extra(connection, where)
-    port = _port(extra.get("dashboard_port"), where)
+    port = checked_port(extra.get("dashboard_port"), "extra dashboard_port", where)
     if address is not None:
         url = jobs_api_url(address, dashboard_port=port, source="ray_cluster.address")
     else:
         url = _connection_url(connection, port, where)
-    token = (connection.password or "").strip() or _process_token(url)
-    if token is not None and not (token.isascii() and token.isprintable() and " " not in token):
-        raise ConfigError(f"{where}: the token (password) has characters that no HTTP header can hold")
+    token = _token(connection, where) or _process_token(url)
     return RaySettings(
         address=url,
         source=where,
@@ -107,20 +107,67 @@ def settings_of(connection: Connection | None, conn_id: str, address: str | None
 
 
 def _connection_url(connection: Connection, dashboard_port: int | None, where: str) -> str:
-    host = (connection.host or "").strip()
+    host = _with_path((connection.host or "").strip(), connection, where)
+    port = checked_port(connection.port, "port", where)
     if not host or host == LOCAL:
+        if port is not None:
+            raise ConfigError(
+                f"{where}: port is {port}, but host is {host or 'empty'}: name the cluster's host with it, or leave "
+                "the port out for an embedded Ray"
+            )
         return LOCAL
-    if connection.conn_type in ("http", "https") and "://" not in host:
-        host = f"{connection.conn_type}://{host}"
-    if connection.port and host != "auto":
-        head, slashes, rest = host.rpartition("://")
-        name, slash, path = rest.partition("/")
-        if name.count(":") > 1 and not name.startswith("["):
-            name = f"[{name}]"
-        if ":" in name.rpartition("]")[2]:
-            raise ConfigError(f"{where}: host {host!r} and port {connection.port} both name a port: keep one")
-        host = f"{head}{slashes}{name}:{connection.port}{slash}{path}"
-    return jobs_api_url(host, dashboard_port=dashboard_port, source=f"{where}, host")
+    if port is not None and dashboard_port is not None and port not in (dashboard_port, CLIENT_PORT):
+        raise ConfigError(f"{where}: port is {port} and extra dashboard_port is {dashboard_port}: keep one")
+    if host == "auto":
+        return jobs_api_url(host, dashboard_port=dashboard_port or port, source=f"{where}, host")
+    head, slashes, rest = host.rpartition("://")
+    name, slash, path = rest.partition("/")
+    if name.count(":") > 1 and not name.startswith("["):
+        name = f"[{name}]"
+    _, colon, named = name.rpartition("]")[2].rpartition(":")
+    http = head.lower() in ("http", "https")
+    if colon and not (head.lower() == "ray" or (named == str(CLIENT_PORT) and not http)):
+        for key, value in (("port", port), ("extra dashboard_port", dashboard_port)):
+            if value is not None and str(value) != named:
+                raise ConfigError(f"{where}: host {host!r} and {key} {value} both name a port, not the same: keep one")
+    elif port is not None and http:
+        name = f"{name}:{port}"
+    elif port != CLIENT_PORT:
+        # Ray's client port is never the dashboard's: who names it means the cluster.
+        dashboard_port = dashboard_port or port
+    return jobs_api_url(f"{head}{slashes}{name}{slash}{path}", dashboard_port=dashboard_port, source=f"{where}, host")
+
+
+def _with_path(host: str, connection: Connection, where: str) -> str:
+    """Return the host with its scheme and path: in the URI of a connection the path becomes its `schema`."""
+    scheme, schema = connection.conn_type, (connection.schema or "").strip().strip("/")
+    if scheme in ("http", "https"):
+        if schema in ("http", "https"):
+            scheme, schema = schema, ""
+        if host and "://" not in host:
+            host = f"{scheme}://{host}"
+    if not schema:
+        return host
+    if not host.lower().startswith(("http://", "https://")):
+        raise ConfigError(f"{where}: schema is {schema!r}: only an http(s) address may have a path")
+    return f"{host.rstrip('/')}/{schema}"
+
+
+def _token(connection: Connection, where: str) -> str | None:
+    token = (connection.password or "").strip()
+    if token.lower().startswith("bearer "):
+        token = token[len("bearer ") :].strip()
+    if not token and (connection.login or "").strip():
+        # The value is left out of the message: it may be the token.
+        raise ConfigError(
+            f"{where}: login is set and password is empty: Ray has no users, its token is the password "
+            "(ray://:TOKEN@host:8265)"
+        )
+    if token == MASKED:
+        raise ConfigError(f"{where}: the token (password) is what Airflow shows in its place, {MASKED}: type it anew")
+    if token and not (token.isascii() and token.isprintable() and " " not in token):
+        raise ConfigError(f"{where}: the token (password) has characters that no HTTP header can hold")
+    return token or None
 
 
 def _process_token(url: str) -> str | None:
@@ -160,15 +207,21 @@ def _extra(connection: Connection, where: str) -> dict[str, Any]:
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{where}: extra has the unknown key {key!r}; allowed: {', '.join(EXTRAS)}{hint}")
     # The connection form sends empty fields as empty strings or null.
-    return {key: value for key, value in extra.items() if value not in (None, "")}
+    return {key: value for key, value in extra.items() if value is not None and str(value).strip() != ""}
 
 
-def _port(value: Any, where: str) -> int | None:
-    if value is None:
+def checked_port(value: Any, key: str, where: str) -> int | None:
+    """Return a port of a connection, None for none.
+
+    :raises ConfigError: it is not one.
+    """
+    # The connection form sends 0 for an empty port.
+    if value is None or (value in (0, "0") and not isinstance(value, bool)):
         return None
-    if not isinstance(value, bool) and str(value).isascii() and str(value).isdigit() and 0 < int(value) < 65536:
-        return int(value)
-    raise ConfigError(f"{where}: extra dashboard_port is {value!r}, expected a port from 1 to 65535")
+    text = str(value).strip()
+    if not isinstance(value, bool) and text.isascii() and text.isdigit() and 0 < int(text) <= LAST_PORT:
+        return int(text)
+    raise ConfigError(f"{where}: {key} is {value!r}, expected a port from 1 to {LAST_PORT}")
 
 
 def _boolean(value: Any, where: str) -> bool:
@@ -184,7 +237,7 @@ def _boolean(value: Any, where: str) -> bool:
 
 def _text(value: Any, key: str, where: str) -> str | None:
     if value is None or isinstance(value, str):
-        return value
+        return None if value is None else value.strip()
     raise ConfigError(f"{where}: extra {key} is {value!r}, expected text")
 
 
@@ -204,6 +257,8 @@ def _object(value: Any, key: str, where: str) -> dict[str, Any] | None:
     if value is None:
         return None
     if isinstance(value, str):
+        if value.strip() == MASKED:
+            raise ConfigError(f"{where}: extra {key} is what Airflow shows in its place, {MASKED}: type it anew")
         try:
             value = json.loads(value)
         except ValueError as error:

@@ -10,10 +10,10 @@ from airflow.sdk import BaseHook
 from airflow_provider_raynode.exceptions import ConfigError, RayNodeError
 from airflow_provider_raynode.hooks._address import LOCAL, RAY_JOB
 from airflow_provider_raynode.hooks._cluster import ClusterInfo, RayNodeInfo, read_cluster, version_problem
-from airflow_provider_raynode.hooks._connection import DEFAULT_CONN_ID, mask, read_connection
+from airflow_provider_raynode.hooks._connection import DEFAULT_CONN_ID, mask, places, read_connection, tested_form
 from airflow_provider_raynode.hooks._http import ClusterRefusedError, ClusterUnreachableError, RayHttp
 from airflow_provider_raynode.hooks._jobs import RayJobs, Submission, UnknownJobError
-from airflow_provider_raynode.hooks._settings import RaySettings, settings_of
+from airflow_provider_raynode.hooks._settings import RaySettings, checked_port, settings_of
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.launchers._base import JobStatus
@@ -52,6 +52,7 @@ class RayHook(BaseHook):
         super().__init__()
         self.ray_conn_id = ray_conn_id
         self.address = address
+        self._shown_id = ray_conn_id
         self._settings: RaySettings | None = None
         self._http: RayHttp | None = None
 
@@ -118,9 +119,13 @@ class RayHook(BaseHook):
         Plain HTTP, without importing Ray: Airflow calls this in its API server.
         """
         try:
+            if (form := tested_form()) is not None:
+                self._shown_id = str(form.connection_id)
+                # Airflow writes the fields into a URI, which it could not read again with such a port.
+                checked_port(form.port, "port", f"connection {self._shown_id}")
             settings = self.resolve()
             if settings.address == LOCAL:
-                return _test_embedded()
+                return _test_embedded(settings)
             # Someone waits for this answer: no second tries.
             connect, read = _TEST_TIMEOUTS_S
             http = RayHttp(settings, connect_timeout_s=connect, read_timeout_s=read)
@@ -138,21 +143,23 @@ class RayHook(BaseHook):
             self._http = None
 
     def _read(self) -> RaySettings:
-        settings = settings_of(read_connection(self.ray_conn_id), self.ray_conn_id, self.address)
+        settings = settings_of(read_connection(self.ray_conn_id, self._shown_id), self._shown_id, self.address)
         mask(settings)
         self._settings = settings
         return settings
 
 
-def _test_embedded() -> tuple[bool, str]:
+def _test_embedded(settings: RaySettings) -> tuple[bool, str]:
+    # Where a cluster is meant, the reader has to see why there is none.
+    why = "" if settings.is_defined else f" ({DEFAULT_CONN_ID} is not defined in {places(DEFAULT_CONN_ID)})"
     try:
         found = version("ray")
     except PackageNotFoundError:
-        return False, "local: Ray is not installed here; pip install 'ray[tune]' where Airflow's tasks run"
+        return False, f"local: Ray is not installed here; pip install 'ray[tune]' where Airflow's tasks run{why}"
     problem = version_problem(found)
     if problem is not None:
         return False, f"local: {problem}"
-    return True, f"local: an embedded Ray {found}, started by the task itself"
+    return True, f"local: an embedded Ray {found}, started by the task itself{why}"
 
 
 def _describe(info: ClusterInfo, settings: RaySettings) -> tuple[bool, str]:

@@ -77,6 +77,8 @@ def signals_end_run(stop: Callable[[], Any]) -> Iterator[None]:
         return
 
     before = signal.getsignal(signal.SIGINT)
+    if isinstance(before, _Ending) and before.begun:
+        raise KeyboardInterrupt
     ending = _Ending(stop)
     _set(ending)
     try:
@@ -121,41 +123,58 @@ async def signals_end_wait(stop: Callable[[], Awaitable[None]]) -> AsyncIterator
 
 
 class _Ending:
-    """Handles a signal that ends the run: what it does next depends on what it meets.
+    """Handles the signals of a run: the first one stops its jobs, and then each task and the run itself are ended.
 
     :param stop: stops the job of the task that works.
     """
 
     def __init__(self, stop: Callable[[], Any]) -> None:
         self._stop = stop
-        self.begun = False
-        self._task_ended = False
+        self._number: int | None = None
+        self._ended_task: FrameType | None = None
+        self._over = threading.Event()
+        self._insistence = threading.Thread(target=self._insist, daemon=True)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a signal has come."""
+        return self._number is not None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """Stop the jobs at the first signal; end the task, and the run, when one of them is met."""
-        if not self.begun:
-            self.begun = True
-            _quietly(self._stop)
-            _stop_submitted()
-            threading.Thread(target=self._insist, args=(number,), daemon=True).start()
-        modules = [str(each.f_globals.get("__name__")) for each, _ in traceback.walk_stack(frame)]
+        """Do what is next at the place that the signal has met."""
+        if self._number is None:
+            self._number = number
+            try:
+                _quietly(self._stop)
+                _stop_submitted()
+            finally:
+                # A second signal does not wait for the jobs.
+                self._insistence.start()
+        frames = [each for each, _ in traceback.walk_stack(frame)]
+        modules = [str(each.f_globals.get("__name__")) for each in frames]
         if any(name.startswith(_UNBROKEN) for name in modules):
             return
         if not any(name.startswith(_TASK_SDK) for name in modules):
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            _end(number)
-        if not self._task_ended and any(each.f_code is _task_code() for each, _ in traceback.walk_stack(frame)):
-            self._task_ended = True
+            self._finish()
+            _end(self._number)
+        task = next((each for each in frames if each.f_code is _task_code()), None)
+        if task is not None and task is not self._ended_task:
+            self._ended_task = task
             raise KeyboardInterrupt
 
-    def _insist(self, number: int) -> None:
+    def _insist(self) -> None:
+        """Signal again until the run has ended; by SIGINT, since each task sets Airflow's own handler of SIGTERM."""
         end = time.monotonic() + _PATIENCE_S
-        while signal.getsignal(number) is self:
-            if time.monotonic() > end:
-                os.kill(os.getpid(), signal.SIGKILL)
-            os.kill(os.getpid(), number)
-            time.sleep(_AGAIN_S)
+        while not self._over.wait(_AGAIN_S):
+            os.kill(os.getpid(), signal.SIGINT if time.monotonic() < end else signal.SIGKILL)
+
+    def _finish(self) -> None:
+        signal.signal(signal.SIGINT, lambda *_: None)
+        self._over.set()
+        if self._insistence.is_alive():
+            self._insistence.join()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _end(number: int) -> NoReturn:
