@@ -12,7 +12,8 @@ from airflow_provider_raynode.exceptions import RayNodeError
 
 def run(args: argparse.Namespace) -> int:
     """Run a DAG here with no services; see `airflow_provider_raynode.run.dag_run.run_dag`."""
-    from airflow_provider_raynode.run.dag_run import parse_conf, run_dag
+    from airflow_provider_raynode.run.conf import parse_conf
+    from airflow_provider_raynode.run.dag_run import run_dag
 
     return run_dag(args.dag_file, dag_id=args.dag_id, conf=parse_conf(args.conf), verbose=args.verbose)
 

@@ -121,6 +121,8 @@ def _connection_url(connection: Connection, dashboard_port: int | None, where: s
     if host == "auto":
         return jobs_api_url(host, dashboard_port=dashboard_port or port, source=f"{where}, host")
     head, slashes, rest = host.rpartition("://")
+    if "://" in head:
+        raise ConfigError(f"{where}: host {host!r} has two schemes: write http(s)://host:8265 or ray://host:10001")
     name, slash, path = rest.partition("/")
     if name.count(":") > 1 and not name.startswith("["):
         name = f"[{name}]"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import signal
 import sys
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from airflow_provider_raynode.argo.import_path import make_importable
 from airflow_provider_raynode.exceptions import DagFileError
 from airflow_provider_raynode.operators._in_process import ends_with
+from airflow_provider_raynode.run.conf import check_conf
 from airflow_provider_raynode.run.environment import airflow_environment, output_to, prints_to
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def _run(
     display = RunDisplay(stream)
     with display.waiting("Starting Airflow …") if log else contextlib.nullcontext():
         dag, warnings = _load(path, dag_id)
+        warnings += check_conf(dag, conf)
     for warning in warnings:
         display.console.print(f"Warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     from airflow.sdk.listener import get_listener_manager
@@ -178,19 +179,3 @@ def _import_error(text: str, file: str = "") -> str:
     message = rest.partition(": ")[2].strip()
     lines = [line for frame, line in _FRAME.findall(text) if frame == file]
     return f"{file}, line {lines[-1]}: {message}" if lines and not message.startswith(file) else message
-
-
-def parse_conf(text: str | None) -> dict[str, Any] | None:
-    """Return `--conf` as a dict.
-
-    :raises DagFileError: it is not a JSON object.
-    """
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise DagFileError(f'--conf is not JSON ({error}): write it as \'{{"key": "value"}}\'') from error
-    if not isinstance(value, dict):
-        raise DagFileError(f"--conf must be a JSON object, got {type(value).__name__}")
-    return value

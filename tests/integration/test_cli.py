@@ -143,6 +143,7 @@ def test_a_failing_run_says_why_and_where(dags: Path) -> None:
         (("run", "dags.py", "--dag-id", "three"), "no DAG 'three'; it has: one, two"),
         (("run", "dags.py", "--conf", "{x"), "--conf is not JSON"),
         (("run", "dags.py", "--conf", "[1]"), "--conf must be a JSON object"),
+        (("run", "params.py", "--conf", '{"who": 3}'), "--conf: 'who' is 3, which breaks the param of DAG with_params"),
         (("run", "empty.py"), "there is no DAG in this file"),
         (("run", "broken.py"), "tune.yaml"),
         (("config", "check", "tune.yaml"), "did you mean 'num_samples'"),
@@ -152,6 +153,9 @@ def test_a_failing_run_says_why_and_where(dags: Path) -> None:
 def test_wrong_input_is_told_without_a_stack(dags: Path, args: tuple[str, ...], message: str) -> None:
     (dags / "empty.py").write_text("x = 1\n")
     (dags / "tune.yaml").write_text("ray_tune: {metric: m, mode: max, num_sample: 3, search_space: {}}\n")
+    (dags / "params.py").write_text(
+        "from airflow.sdk import DAG, Param\nwith DAG('with_params', params={'who': Param('me', type='string')}): ...\n"
+    )
     (dags / "broken.py").write_text(
         "from airflow.sdk import dag\nfrom airflow_provider_raynode import ray_node\n"
         "@dag(schedule=None)\ndef bad():\n    ray_node('n', python_callable=lambda: 1, ray_config='tune.yaml')\nbad()\n"

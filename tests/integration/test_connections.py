@@ -113,7 +113,7 @@ def test_dag_test_reads_a_connection_wherever_it_is(
 
 @pytest.mark.parametrize(
     ("number", "deferrable"),
-    [(signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGTERM, False)],
+    [(signal.SIGTERM, True), (signal.SIGINT, False)],
 )
 def test_a_signal_ends_airflow_dags_test_and_all_its_jobs(
     number: signal.Signals, deferrable: bool, tmp_path: Path, ray_head: Any, in_database: str

@@ -220,6 +220,10 @@ BAD: list[tuple[dict[Any, Any], str, bool]] = [
     # cluster, resources, catalog, train
     ({"ray_cluster": {"address": "ftp://x"}}, "ray_cluster.address: 'ftp://x' is not an address of Ray; allowed: http(s)://host:8265", False),
     ({"ray_cluster": {"address": "lcoal"}}, "ray_cluster.address: 'lcoal' is not an address of Ray, did you mean 'local'? allowed:", False),
+    ({"ray_cluster": {"address": "http://x:99999"}}, "ray_cluster.address: 'http://x:99999' is not an address of Ray: its port is '99999', expected 1 to 65535", False),
+    ({"ray_cluster": {"address": "x:99999"}}, "ray_cluster.address: 'x:99999' is not an address of Ray: its port is '99999'", False),
+    ({"ray_cluster": {"address": "ray://[::1]:0"}}, "ray_cluster.address: 'ray://[::1]:0' is not an address of Ray: its port is '0'", False),
+    ({"ray_cluster": {"address": "http://x:port/y"}}, "ray_cluster.address: 'http://x:port/y' is not an address of Ray: its port is 'port'", False),
     ({"ray_cluster": {"address": "https://me:secret@x"}}, "ray_cluster.address: holds a user or a password", False),
     ({"ray_cluster": {"runtime_env": {"env_vars": {"PIN": 4711}}}}, "ray_cluster.runtime_env.env_vars.PIN: the value is a int, not text", True),
     ({"ray_cluster": {"runtime_env": {"image_uri": "i", "pip": ["x"]}}}, "ray_cluster.runtime_env.pip: cannot be beside image_uri", False),

@@ -96,6 +96,20 @@ def test_connections_as_uris(uri: str, address: str, monkeypatch: pytest.MonkeyP
         ({"conn_type": "postgres", "host": "h"}, "its type is 'postgres', expected 'ray'"),
         ({"host": "ftp://h"}, "connection ray_default, host: 'ftp://h' is not an address of Ray"),
         ({"host": "http://h:1", "port": 2}, "host 'http://h:1' and port 2 both name a port"),
+        ({"host": "http://h:1", "extra": {"dashboard_port": 2}}, "'http://h:1' and extra dashboard_port 2 both name"),
+        ({"host": "h", "port": 1, "extra": {"dashboard_port": 2}}, "port is 1 and extra dashboard_port is 2: keep one"),
+        ({"host": "h", "port": 99999}, "port is 99999, expected a port from 1 to 65535"),
+        ({"host": "h:99999"}, "'h:99999' is not an address of Ray: its port is '99999', expected 1 to 65535"),
+        ({"host": "http://h:99999"}, "its port is '99999'"),
+        ({"host": "ray://h:65536"}, "its port is '65536'"),
+        ({"host": "http://[::1]:70000"}, "its port is '70000'"),
+        ({"host": "h:0x50"}, "its port is '0x50'"),
+        ({"host": "", "port": 8265}, "port is 8265, but host is empty: name the cluster's host"),
+        ({"host": "local", "port": 8265}, "port is 8265, but host is local"),
+        ({"host": "h", "login": "s3cret"}, "login is set and password is empty: Ray has no users"),
+        ({"host": "h", "schema": "ray"}, "schema is 'ray': only an http.s. address may have a path"),
+        ({"host": "h", "password": "***"}, r"the token .password. is what Airflow shows in its place, \*\*\*: type it"),
+        ({"host": "h", "extra": {"secret_headers": "***"}}, "extra secret_headers is what Airflow shows in its place"),
         ({"extra": "{"}, "extra is not JSON"),
         ({"extra": "[]"}, "extra must be a JSON object with any of dashboard_port"),
         ({"extra": {"verify": False}}, "unknown key 'verify'; allowed: .*did you mean 'verify_tls'"),
@@ -166,3 +180,60 @@ def test_a_local_address_has_no_jobs_api() -> None:
 def test_the_embedded_ray_is_tested_without_importing_it() -> None:
     ok, message = RayHook().test_connection()
     assert ok and message.startswith("local: an embedded Ray 2.60")
+
+
+@pytest.mark.parametrize(
+    ("fields", "address"),
+    [
+        # As the form sends an empty port.
+        ({"host": "http://h:8365", "port": 0}, "http://h:8365"),
+        ({"host": "http://h:8365", "port": 8365}, "http://h:8365"),
+        ({"host": "h:8365", "port": 8365}, "http://h:8365"),
+        ({"host": "http://h", "port": 8365}, "http://h:8365"),
+        ({"host": "https://h/ray/", "port": 443}, "https://h:443/ray"),
+        ({"host": "http://h:1", "extra": {"dashboard_port": 1}}, "http://h:1"),
+        ({"host": "h", "port": 1, "extra": {"dashboard_port": "1"}}, "http://h:1"),
+        ({"host": "h", "extra": {"dashboard_port": 0}}, "http://h:8265"),
+        # What an address of the client names is never the dashboard's port.
+        ({"host": "ray://h:10001", "port": 9000}, "http://h:9000"),
+        ({"host": "ray://h", "port": 9000}, "http://h:9000"),
+        ({"host": "ray://h:10001", "port": 10001}, "http://h:8265"),
+        ({"host": "h:10001", "port": 9000}, "http://h:9000"),
+        ({"host": "h", "port": 10001, "extra": {"dashboard_port": 9000}}, "http://h:9000"),
+        ({"host": "::1", "port": 9000}, "http://[::1]:9000"),
+        ({"host": "[::1]:9000", "port": 9000}, "http://[::1]:9000"),
+        ({"host": "http://[::1]", "port": 9000}, "http://[::1]:9000"),
+        ({"host": " HTTP://h:1/ \n", "port": None}, "http://h:1"),
+        ({"host": "https://h", "schema": "ray"}, "https://h/ray"),
+        ({"host": "auto", "port": 9000}, "http://127.0.0.1:9000"),
+        ({"host": "local", "port": 0}, "local"),
+    ],
+)
+def test_places_of_a_port(fields: dict[str, Any], address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    define(monkeypatch, **fields)
+    assert RayHook().resolve().address == address
+
+
+@pytest.mark.parametrize("token", ["t0ken", " t0ken\n", "Bearer t0ken", "bearer  t0ken "])
+def test_a_pasted_token(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    define(monkeypatch, host="h", password=token)
+    assert RayHook().resolve().token == "t0ken"
+
+
+def test_empty_extras_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = {"dashboard_port": None, "secret_headers": "", "ca_file": " ", "catalog": "", "runtime_env": None}
+    define(monkeypatch, host="h", extra={**empty, "verify_tls": None})
+    settings = RayHook().resolve()
+    assert (settings.address, settings.headers, settings.verify, settings.catalog) == ("http://h:8265", {}, True, None)
+
+
+def test_a_wrong_port_in_a_uri_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENV, "ray://:s3cret@head:99999")
+    with pytest.raises(ConfigError, match=r"AIRFLOW_CONN_RAY_DEFAULT \(Port out of range 0-65535\)") as caught:
+        RayHook().resolve()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_the_connections_test_says_where_it_was_looked_for() -> None:
+    ok, message = RayHook().test_connection()
+    assert ok and "ray_default is not defined in the environment variable AIRFLOW_CONN_RAY_DEFAULT" in message
