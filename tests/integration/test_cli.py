@@ -192,7 +192,7 @@ slow()
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_stopped_run_leaves_no_process(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "slow.py").write_text(SLOW)
     mark = uuid.uuid4().hex
@@ -216,7 +216,7 @@ def test_a_stopped_run_leaves_no_process(tmp_path: Path, number: signal.Signals)
             assert time.monotonic() < end, "the trial did not start"
             time.sleep(0.2)
         run.send_signal(number)
-        assert run.wait(20) == (130 if number == signal.SIGINT else -number)
+        assert run.wait(20) == (-number if number == signal.SIGKILL else 128 + number)
         end = time.monotonic() + 12
         while alive() and time.monotonic() < end:
             time.sleep(0.2)
