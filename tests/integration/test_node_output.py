@@ -11,6 +11,7 @@ from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG, task, task_group
 
 from airflow_provider_raynode import RayNode, catalog, pickled, ray_node
+from airflow_provider_raynode.operators._output import OUTPUT_KEYS
 
 pytestmark = [pytest.mark.ray, pytest.mark.airflow]
 
@@ -27,7 +28,7 @@ CONFIG: dict[str, Any] = {
     },
     "default_resources": {"num_cpus": 0.5},
 }
-KEYS = {"best_trial", "best_config", "best_metrics", "outputs", "trials", "run_record"}
+KEYS = set(OUTPUT_KEYS)
 
 
 def train(config: dict[str, Any], offset: int = 0) -> dict[str, Any]:
