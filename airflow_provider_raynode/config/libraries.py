@@ -28,6 +28,17 @@ class MissingLibrary:
             f"pip install {self.requirement!r}"
         )
 
+    def on_cluster(self, place: str) -> str:
+        """Return the message where the search runs elsewhere than the config is read.
+
+        :param place: the machine, for the message.
+        """
+        return (
+            f"{self.path}: {self.user} needs the library {self.module}, which is not installed where the search runs "
+            f"({place}), whatever is installed on Airflow's machines: install {self.requirement!r} in the cluster's "
+            f"Python, or let the job bring it: ray_cluster.runtime_env: {{pip: [{self.requirement!r}]}}"
+        )
+
 
 def missing_libraries(tune: RayTune) -> list[MissingLibrary]:
     """Return the libraries of the search algorithm and the scheduler that are not installed in this Python."""

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode import __version__
 from airflow_provider_raynode.catalog import Catalog
-from airflow_provider_raynode.exceptions import RayNodeError
+from airflow_provider_raynode.exceptions import ConfigError, RayNodeError
 from airflow_provider_raynode.runtime.driver_log import show_log
 from airflow_provider_raynode.spec import (
     SECRETS_FILE_VARIABLE,
@@ -223,7 +223,7 @@ class Driver:
         self._write_starting()
         node = Catalog(self.spec.catalog_uri).at(self.spec.node_prefix)
         with self._phase("load"):
-            self.spec.config.check_libraries()
+            self._check_libraries()
             source = read_function(self.spec.function, node)
             function, space = source.load(), search.sampled_space
             op_kwargs = with_parameters(function, space, self.spec.op_kwargs, self.spec.context.parameters)
@@ -238,6 +238,17 @@ class Driver:
             finally:
                 with self._phase("drain"):
                     output.drain()
+
+    def _check_libraries(self) -> None:
+        """Check that the search algorithm and the scheduler can run here.
+
+        :raises ConfigError: a library is missing; the message says on which machine.
+        """
+        missing = self.spec.config.missing_libraries()
+        if missing and not self._embedded:
+            place = f"host {platform.node()}, Python {platform.python_version()}"
+            raise ConfigError("\n".join(each.on_cluster(place) for each in missing))
+        self.spec.config.check_libraries()
 
     def _search(self, source: Any, inputs: dict[str, Any], output: Any) -> dict[str, Any]:
         from airflow_provider_raynode.runtime.collect import collect

@@ -199,7 +199,7 @@ class Observer(Callback):
         """Count the trial as running."""
         self.started.set()
         self._states[trial.trial_id] = "running"
-        self._configs[trial.trial_id] = trial.config
+        self._configs.setdefault(trial.trial_id, trial.config)  # one that PBT changed has not run with it yet
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any

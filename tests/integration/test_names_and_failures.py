@@ -17,6 +17,7 @@ from driven import Ran
 
 from airflow_provider_raynode import get_checkpoint, pickled, report
 from airflow_provider_raynode import json as json_return
+from airflow_provider_raynode.spec import NodeFailure
 
 pytestmark = pytest.mark.ray
 
@@ -174,32 +175,49 @@ def _yielding(x: int) -> Any:
     yield {"score": x}
 
 
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        (lambda x: Scored(x), "a Scored, a dataclass: return dataclasses.asdict"),
-        (lambda x: Named(x), "a Named, a named tuple: return its _asdict()"),
-        (lambda x: (0.5, {"a": 1}), "a tuple (float, dict)"),
-        (lambda x: [x], "a list (int)"),
-        (_awaited, "a coroutine, since it is `async def`"),
-        (_yielding, "a generator, since it has `yield`"),
-        (lambda x: Scored, "the class Scored itself"),
-        (lambda x: np.zeros((2, 3)), "a ndarray of 2x3, not one number"),
-        (lambda x: Scored.__init__, "itself, without calling it"),
-        (lambda x: object(), "a builtins.object"),
-    ],
-    ids=["dataclass", "named tuple", "tuple", "list", "coroutine", "generator", "class", "array", "function", "object"],
-)
-def test_a_wrong_return_is_told(run: Callable[..., Ran], function: Any, message: str) -> None:
-    failure = run(function, ONE).failure
-    assert message in failure.message
-    assert "'score'" in failure.message
-    assert not failure.traceback, "there is no frame of the function's to show"
+RETURNED: list[tuple[Callable[[int], Any], str]] = [
+    (lambda x: Scored(x), "a Scored, a dataclass: return dataclasses.asdict"),
+    (lambda x: Named(x), "a Named, a named tuple: return its _asdict()"),
+    (lambda x: (0.5, {"a": 1}), "a tuple (float, dict)"),
+    (lambda x: [x], "a list (int)"),
+    (_awaited, "a coroutine, since it is `async def`"),
+    (_yielding, "a generator, since it has `yield`"),
+    (lambda x: Scored, "the class Scored itself"),
+    (lambda x: np.zeros((2, 3)), "a ndarray of 2x3, not one number"),
+    (lambda x: Scored.__init__, "itself, without calling it"),
+    (lambda x: object(), "a builtins.object"),
+]
 
 
-@pytest.mark.parametrize("value", [np.float32(2), np.array(2.0), True, 2], ids=repr)
-def test_one_number_is_the_metric(run: Callable[..., Ran], value: Any) -> None:
-    assert run(lambda x: value, ONE).best.metrics["score"] == value
+def told_of_each(ran: Ran) -> list[NodeFailure]:
+    """Return every trial's failure as its worker wrote it or the table has it, by `x`."""
+    assert ran.code == 1
+    table = ran.table.sort_values("config/x")
+    assert set(table["status"]) == {"ERROR"}
+    found = []
+    for _, row in table.iterrows():
+        kind, _, message = row["error"].partition(": ")
+        traceback = ""
+        uri = f"{ran.job.attempt_prefix}/trials/{row['trial_id']}/error.json"
+        if ran.node.exists(uri):
+            traceback = NodeFailure.from_bytes(ran.node.read_bytes(uri)).traceback
+        found.append(NodeFailure(type=kind, message=message, traceback=traceback))
+    return found
+
+
+def test_a_wrong_return_is_told(run: Callable[..., Ran]) -> None:
+    functions = [function for function, _ in RETURNED]
+    grid = {"search_space": {"x": {"type": "grid_search", "values": list(range(len(functions)))}}}
+    for (_, message), failure in zip(RETURNED, told_of_each(run(lambda x: functions[x](x), grid)), strict=True):
+        assert message in failure.message
+        assert "'score'" in failure.message
+        assert not failure.traceback, "there is no frame of the function's to show"
+
+
+def test_one_number_is_the_metric(run: Callable[..., Ran]) -> None:
+    values = [np.float32(1), np.array(2.0), True, 2]
+    ran = run(lambda x: values[x], {"search_space": {"x": {"type": "grid_search", "values": [0, 1, 2, 3]}}})
+    assert list(ran.table.sort_values("config/x")["score"]) == [1, 2, 1, 2]
 
 
 def test_the_metric_declared_as_an_output(run: Callable[..., Ran]) -> None:
@@ -252,35 +270,36 @@ def _bad(kind: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize(
-    ("kind", "message"),
-    [
-        ("surrogate", "FileNotFoundError: no input file data\\udce9"),
-        ("unloadable", "Unloadable: 1 and 2"),
-        ("silent", "Silent: (its text cannot be had"),
-        ("huge", "characters and more left out"),
-        ("group", "ExceptionGroup: several (2 sub-exceptions)"),
-        ("exit 3", "SystemExit: SystemExit(3) at test_names_and_failures.py:"),
-        ("exit 0", "SystemExit: SystemExit(0) at test_names_and_failures.py:"),
-        ("interrupt", "KeyboardInterrupt: KeyboardInterrupt at test_names_and_failures.py:"),
-        ("os exit", "ProcessExit: os._exit(5) at test_names_and_failures.py:"),
-        ("killed", "WorkerDied: the trial's process ended after report 1: it crashed in native code"),
-    ],
-)
-def test_every_end_of_a_trial_is_told(
-    run: Callable[..., Ran], kind: str, message: str, caplog: pytest.LogCaptureFixture
-) -> None:
+ENDS = [
+    ("surrogate", "FileNotFoundError", "no input file data\\udce9"),
+    ("unloadable", "Unloadable", "1 and 2"),
+    ("silent", "Silent", "(its text cannot be had"),
+    ("huge", "ValueError", "characters and more left out"),
+    ("group", "ExceptionGroup", "several (2 sub-exceptions)"),
+    ("exit 3", "SystemExit", "SystemExit(3) at test_names_and_failures.py:"),
+    ("exit 0", "SystemExit", "SystemExit(0) at test_names_and_failures.py:"),
+    ("interrupt", "KeyboardInterrupt", "KeyboardInterrupt at test_names_and_failures.py:"),
+    ("os exit", "ProcessExit", "os._exit(5) at test_names_and_failures.py:"),
+    ("killed", "WorkerDied", "the trial's process ended after report 1: it crashed in native code"),
+]
+
+
+def test_every_end_of_a_trial_is_told(run: Callable[..., Ran], caplog: pytest.LogCaptureFixture) -> None:
+    kinds = [kind for kind, _, _ in ENDS]
+
     def train(x: int) -> None:
         report({"score": x})
-        _bad(kind)
+        _bad(kinds[x])
 
     caplog.set_level(logging.INFO)
-    ran = run(train, ONE)
-    assert message in ran.failure.message
+    ran = run(train, {"search_space": {"x": {"type": "grid_search", "values": list(range(len(kinds)))}}})
+    assert "FileNotFoundError: no input file data\\udce9" in ran.failure.message, "the first of them"
     assert len(ran.failure.to_bytes()) < 60_000
     assert len(caplog.text) < 300_000
-    assert ran.table["error"][0]
-    assert kind == "killed" or "in _bad" in ran.failure.traceback + ran.failure.message
+    for (kind, name, message), failure in zip(ENDS, told_of_each(ran), strict=True):
+        assert failure.type == name
+        assert message in failure.message
+        assert kind == "killed" or "in _bad" in failure.traceback
 
 
 def test_an_exit_of_one_trial_leaves_the_others(run: Callable[..., Ran]) -> None:
@@ -339,3 +358,16 @@ def test_outputs_of_before_a_failure_still_count(run: Callable[..., Ran]) -> Non
     ran = run(train, {**ONE, "failure": {"max_failures": 1}}, returns=["vocabulary", pickled("model")])
     assert (ran.output("vocabulary"), ran.output("model")) == (["a"], [1])
     assert ran.best.metrics["score"] == 1
+
+
+def test_a_library_that_is_missing_where_the_search_runs(run: Callable[..., Ran]) -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("hebo") is not None:
+        pytest.skip("hebo is installed")
+    space = {"x": {"type": "uniform", "low": 0, "high": 1}}
+    failure = run(lambda x: x, {"search_space": space, "search_algorithm": "hebo"}).failure
+    assert failure.type == "ConfigError"
+    assert "ray_tune.search_algorithm.type: HEBOSearch needs the library hebo" in failure.message
+    assert "not installed where the search runs (host " in failure.message
+    assert "runtime_env: {pip: [" in failure.message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,22 +40,22 @@ def check_population(ran: Ran) -> None:
         assert row["config/lr"] == row["rate"], "no trial is shown with hyperparameters that it never ran with"
 
 
-def test_pbt_takes_over_a_trial_that_has_ended(run: Callable[..., Ran]) -> None:
-    def train(lr: float) -> None:
-        state = get_checkpoint() or {"i": 0, "score": 0.0, "rates": []}
-        for i in range(state["i"], STEPS):
-            if lr == 0.1:
-                time.sleep(0.5)  # the other trial ends meanwhile
-            state["i"], state["score"] = i + 1, state["score"] + lr
-            state["rates"].append(lr)
-            report({"score": state["score"], "rate": lr, "i": state["i"]}, checkpoint=state)
+# The worse of the two takes over the other's last checkpoint, and has no steps left.
+TWO = {"search_space": {"lr": {"type": "grid_search", "values": [0.1, 1.0]}}}
+AT_THE_END = {
+    "type": "pbt",
+    "perturbation_interval": STEPS,
+    "quantile_fraction": 0.5,
+    "synch": True,
+    "hyperparam_mutations": {"lr": LR},
+}
 
-    space = {"lr": {"type": "grid_search", "values": [0.1, 1.0]}}
-    pbt = {"type": "pbt", "perturbation_interval": 4, "quantile_fraction": 0.5, "hyperparam_mutations": {"lr": LR}}
-    ran = run(train, {"search_space": space, "scheduler": pbt})
+
+def test_pbt_takes_over_a_trial_that_has_no_steps_left(run: Callable[..., Ran]) -> None:
+    ran = run(textbook, {**TWO, "scheduler": AT_THE_END})
     check_population(ran)
     assert ran.best.metrics["score"] == pytest.approx(STEPS)
-    assert ran.table["i"].min() < STEPS, "one trial took over at the other's end, and its own last report stands"
+    assert sorted(ran.table["rate"]) == [0.1, 1.0], "its own last report stands, with what it ran with"
     assert not any("failed" in warning for warning in ran.result.warnings)
 
 
@@ -64,17 +63,14 @@ def test_what_is_returned_after_a_take_over_is_the_others(run: Callable[..., Ran
     def train(lr: float) -> dict[str, Any]:
         state = get_checkpoint() or {"i": 0, "score": 0.0}
         for i in range(state["i"], STEPS):
-            if lr == 0.1:
-                time.sleep(0.5)
             state = {"i": i + 1, "score": state["score"] + lr}
             report({"score": state["score"], "model": [lr, i + 1]}, checkpoint=state)
         return {"model": ["final", lr]}
 
-    space = {"lr": {"type": "grid_search", "values": [0.1, 1.0]}}
-    pbt = {"type": "pbt", "perturbation_interval": 4, "quantile_fraction": 0.5, "hyperparam_mutations": {"lr": LR}}
-    ran = run(train, {"search_space": space, "scheduler": pbt}, returns=[pickled("model")])
+    ran = run(train, {**TWO, "scheduler": AT_THE_END}, returns=[pickled("model")])
     assert ran.best.config == {"lr": 1.0}
     assert ran.output("model") == ["final", 1.0]
+    assert sorted(ran.table["config/lr"]) == [0.1, 1.0]
 
 
 @pytest.mark.parametrize("synch", [False, True])
