@@ -213,6 +213,12 @@ class RayTune(Section):
                     )
 
     @property
+    def is_replay(self) -> bool:
+        """Whether the hyperparameters come from the file of an earlier population based training."""
+        scheduler = getattr(self.scheduler, "base_scheduler", None) or self.scheduler
+        return scheduler is not None and scheduler.type == "PopulationBasedTrainingReplay"
+
+    @property
     def sampled_space(self) -> dict[str, Any]:
         """The search space and the hyperparameters that only the scheduler's mutations name: a trial's whole config."""
         return with_mutations(self.search_space, self.scheduler)

@@ -283,4 +283,5 @@ def check_arguments(
     except (TypeError, ValueError):
         return
     given = with_parameters(function, config.search_space, op_kwargs, parameters or {})
-    check_binding(function, config.search_space, given)
+    replayed = config.ray_tune is not None and config.ray_tune.is_replay
+    check_binding(function, config.search_space, given, replayed=replayed)

@@ -13,7 +13,13 @@ from airflow_provider_raynode.exceptions import BindingError
 WHOLE = "config"
 
 
-def check_binding(function: Callable[..., Any], hyperparameters: Collection[str], op_kwargs: Collection[str]) -> None:
+def check_binding(
+    function: Callable[..., Any],
+    hyperparameters: Collection[str],
+    op_kwargs: Collection[str],
+    *,
+    replayed: bool = False,
+) -> None:
     """Check that every argument gets exactly one value and every value has an argument.
 
     An argument `config` that is neither a hyperparameter nor an op_kwarg gets the dict of all hyperparameters; these
@@ -22,6 +28,8 @@ def check_binding(function: Callable[..., Any], hyperparameters: Collection[str]
     :param function: the node's function.
     :param hyperparameters: names at the top level of the search space.
     :param op_kwargs: names of the further arguments.
+    :param replayed: whether a schedule that is replayed (PopulationBasedTrainingReplay) brings hyperparameters of its
+        own, which only its file knows.
     :raises BindingError: everything that does not fit, in one message.
     """
     parameters = inspect.signature(function).parameters
@@ -49,7 +57,7 @@ def check_binding(function: Callable[..., Any], hyperparameters: Collection[str]
     given = {*hyperparameters, *op_kwargs, *((WHOLE,) if whole else ())}
     if whole:
         given -= set(hyperparameters) - named
-    for name in parameters:
+    for name in parameters if not replayed else ():
         if name in named and name not in given and parameters[name].default is inspect.Parameter.empty:
             problems.append(
                 f"argument {name!r} gets no value: add it to ray_tune.search_space or op_kwargs, or give it a default"

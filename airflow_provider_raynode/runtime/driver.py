@@ -227,7 +227,7 @@ class Driver:
             source = read_function(self.spec.function, node)
             function, space = source.load(), search.sampled_space
             op_kwargs = with_parameters(function, space, self.spec.op_kwargs, self.spec.context.parameters)
-            check_binding(function, space, op_kwargs)
+            check_binding(function, space, op_kwargs, replayed=search.is_replay)
             inputs = load_inputs(op_kwargs, node)
         from airflow_provider_raynode.runtime.output import Output
 

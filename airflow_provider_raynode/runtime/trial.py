@@ -20,6 +20,7 @@ from airflow_provider_raynode.runtime.references import ReportCheck
 from airflow_provider_raynode.runtime.returned import as_mapping
 from airflow_provider_raynode.runtime.secrets import NodeConnection, NodeSecrets, SecretsError
 from airflow_provider_raynode.spec import RunContext
+from airflow_provider_raynode.texts import clean
 
 log = logging.getLogger("airflow_provider_raynode.trial")
 
@@ -146,12 +147,12 @@ class Trial:
         values = as_mapping(returned, self.metric)
         if self.reports:
             # A function that reports its steps may return only its outputs: its last metrics stand.
-            values = {**self.last, **values}
+            values = _over(self.last, values)
         elif self.origin is not None and self.metric not in values:
             if self.origin.trial_id != self.trial_id:
                 log.info("Trial %s took over a trial that had ended: its own last report stands.", self.trial_id)
                 return
-            values = {**self.origin.metrics, **values}
+            values = _over(self.origin.metrics, values)
         self.report(values, last=True)
         self._check_declared()
 
@@ -200,6 +201,12 @@ class Trial:
                 f"the function did not return {', '.join(map(repr, missing))}, which the node declares in returns; it "
                 f"gave: {listed({*self.outputs, *self.last})}"
             )
+
+
+def _over(metrics: Mapping[str, Any], values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return `values`, and those of `metrics` whose name they do not give anew."""
+    given = {clean(name) for name in values if isinstance(name, str)}
+    return {**{name: value for name, value in metrics.items() if name not in given}, **values}
 
 
 _current: Trial | None = None

@@ -69,3 +69,9 @@ def test_all_that_does_not_fit_is_told_at_once(function: Any, config: Any, op_kw
         check_binding(function, config, op_kwargs)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_a_replayed_schedule_brings_hyperparameters_of_its_own() -> None:
+    check_binding(plain, (), ("data",), replayed=True)
+    with pytest.raises(BindingError, match="no argument"):
+        check_binding(plain, (), ("date",), replayed=True)
