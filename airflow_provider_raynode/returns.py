@@ -17,7 +17,7 @@ class Return(BaseModel):
     `auto`: a number, a boolean or a short string is a metric; what JSON can hold is kept as JSON; the rest is pickled.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     name: str = Field(min_length=1, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=128)
     kind: ReturnKind = "auto"

@@ -303,12 +303,15 @@ def bench_xcom() -> None:
 
 
 _PARSE = """
-import os, sys, time
+import gc, os, sys, time
 from airflow.dag_processing.dagbag import DagBag
 bag = DagBag(os.devnull, collect_dags=False)
-start = time.perf_counter()
+# As the DAG processor does before it forks: else a pass over all that Airflow has imported falls into it by chance.
+gc.collect()
+gc.freeze()
+start, cpu = time.perf_counter(), time.thread_time()
 dags = bag.process_file(sys.argv[1], only_if_updated=False, safe_mode=False)
-print(time.perf_counter() - start)
+print(time.perf_counter() - start, time.thread_time() - cpu)
 assert dags and not bag.import_errors, bag.import_errors
 """
 
@@ -346,15 +349,21 @@ bench_parse()
     files = {"plain": HOME / "plain_dag.py", "node": HOME / "node_dag.py"}
     files["plain"].write_text(body.format(imports="", node=plain))
     files["node"].write_text(body.format(imports="from airflow_provider_raynode import ray_node", node=with_node))
-    seconds: dict[str, list[float]] = {"plain": [], "node": []}
-    for _ in range(max(5, repeat)):
+    seconds: dict[str, list[tuple[float, float]]] = {"plain": [], "node": []}
+    for _ in range(max(11, repeat)):
         for name, file in files.items():
             done = subprocess.run(
                 [sys.executable, "-c", _PARSE, str(file)], capture_output=True, text=True, check=True, cwd=HOME
             )
-            seconds[name].append(float(done.stdout.split()[-1]))
-    over = statistics.median(seconds["node"]) - statistics.median(seconds["plain"])
-    row("DAG parse time over the same DAG without the node", f"{over * 1000:.0f} ms", "< 50 ms", right=over < 0.050)
+            wall, cpu = done.stdout.split()[-2:]
+            seconds[name].append((float(wall), float(cpu)))
+    over, cpu_over = (
+        statistics.median(each[which] for each in seconds["node"])
+        - statistics.median(each[which] for each in seconds["plain"])
+        for which in (0, 1)
+    )
+    measured = f"{over * 1000:.0f} ms ({cpu_over * 1000:.0f} ms of CPU)"
+    row("DAG parse time over the same DAG without the node", measured, "< 25 ms", right=over < 0.025)
 
 
 def main() -> None:

@@ -9,15 +9,9 @@ from airflow_provider_raynode.config._yaml import read_yaml
 from airflow_provider_raynode.config.ray_config import RayConfig
 
 if TYPE_CHECKING:
-    from airflow_provider_raynode.config.cluster import (
-        CatalogSection,
-        Container,
-        RayCluster,
-        Resources,
-        RuntimeEnv,
-        RuntimeEnvConfig,
-    )
+    from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources
     from airflow_provider_raynode.config.libraries import MissingLibrary
+    from airflow_provider_raynode.config.runtime_env import Container, RuntimeEnv, RuntimeEnvConfig
     from airflow_provider_raynode.config.train import RayTrain
     from airflow_provider_raynode.config.tune import Checkpoint, Failure, RayTune
 
@@ -39,8 +33,9 @@ __all__ = [
 
 # What most configs do without is imported at its first use.
 _LATER = {
-    "cluster": ("CatalogSection", "Container", "RayCluster", "Resources", "RuntimeEnv", "RuntimeEnvConfig"),
+    "cluster": ("CatalogSection", "RayCluster", "Resources"),
     "libraries": ("MissingLibrary",),
+    "runtime_env": ("Container", "RuntimeEnv", "RuntimeEnvConfig"),
     "train": ("RayTrain",),
     "tune": ("Checkpoint", "Failure", "RayTune"),
 }

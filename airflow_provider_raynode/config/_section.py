@@ -1,6 +1,5 @@
 """The base of every section: unknown keys, wrong values and broken rules, all of them, in the words of this package."""
 
-import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Self
@@ -126,6 +125,8 @@ def path_of(loc: Loc) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `, did you mean 'x'?` for the nearest of `known`, or `;` where none is near."""
+    import difflib
+
     by_folded = {folded(name): name for name in known}
     near = difflib.get_close_matches(folded(word), by_folded, n=1, cutoff=0.6)
     return f", did you mean {by_folded[near[0]]!r}?" if near else ";"

@@ -1,7 +1,5 @@
 """The domains of a search space, one class per primitive of Ray: what may stand behind `type:` in the search space."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal, get_args
 

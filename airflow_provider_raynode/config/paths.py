@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_raynode.exceptions import ConfigError
 
 if TYPE_CHECKING:
-    from airflow_provider_raynode.config.cluster import RuntimeEnv
     from airflow_provider_raynode.config.ray_config import RayConfig
+    from airflow_provider_raynode.config.runtime_env import RuntimeEnv
 
 Resolve = Callable[[str, str], str]
 _CONDA_FILES = (".yml", ".yaml")

@@ -13,18 +13,12 @@ from typing import Any
 
 from airflow_provider_raynode.config._kinds import Kind
 from airflow_provider_raynode.config._section import Section
-from airflow_provider_raynode.config.cluster import (
-    CatalogSection,
-    Container,
-    RayCluster,
-    Resources,
-    RuntimeEnv,
-    RuntimeEnvConfig,
-)
+from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources
 from airflow_provider_raynode.config.domains import DOMAINS
 from airflow_provider_raynode.config.kuberay import KubeRay, RayPods, WorkerGroup
 from airflow_provider_raynode.config.pruners import PRUNERS
 from airflow_provider_raynode.config.ray_config import RayConfig
+from airflow_provider_raynode.config.runtime_env import Container, RuntimeEnv, RuntimeEnvConfig
 from airflow_provider_raynode.config.samplers import SAMPLERS
 from airflow_provider_raynode.config.schedulers import SCHEDULERS, ResourceAllocation
 from airflow_provider_raynode.config.schema import json_schema

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -99,6 +98,8 @@ class SpaceReader:
 
     def _looks_like_a_domain(self, word: str, value: dict[str, Any], loc: Loc) -> bool:
         others = set(value) - {"type"}
+        import difflib
+
         near = difflib.get_close_matches(folded(word), [folded(name) for name in DOMAINS], n=1, cutoff=0.75)
         foreign = _FOREIGN.get(folded(word))
         if word in _IN_CODE:

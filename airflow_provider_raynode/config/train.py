@@ -15,7 +15,7 @@ from airflow_provider_raynode.config._values import (
     Switch,
     Text,
 )
-from airflow_provider_raynode.config.cluster import RuntimeEnv
+from airflow_provider_raynode.config.runtime_env import RuntimeEnv
 
 
 class Scaling(Section):

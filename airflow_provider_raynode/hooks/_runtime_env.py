@@ -9,8 +9,8 @@ from typing import Any
 
 import yaml
 
-from airflow_provider_raynode.config.cluster import RuntimeEnv
 from airflow_provider_raynode.config.paths import is_conda_file, is_local, local_files
+from airflow_provider_raynode.config.runtime_env import RuntimeEnv
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.hooks._package import (
     Package,

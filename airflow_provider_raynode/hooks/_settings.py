@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from airflow_provider_raynode.config._section import path_of, problems_of
-from airflow_provider_raynode.config.cluster import RuntimeEnv
 from airflow_provider_raynode.config.paths import local_files
+from airflow_provider_raynode.config.runtime_env import RuntimeEnv
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.hooks._address import CLIENT_PORT, LAST_PORT, LOCAL, is_loopback, jobs_api_url
 

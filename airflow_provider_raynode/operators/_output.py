@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -203,6 +202,8 @@ def _missing(value: Any, step: str | int) -> str:
 
 
 def _none_of(name: Any, names: Collection[Any]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(str(name), [str(each) for each in names], n=1)
     listed = ", ".join(repr(each) for each in list(names)[:30]) + (", …" if len(names) > 30 else "")
     return f"is not there{f' (did you mean {near[0]!r}?)' if near else ''}: there is {listed or 'nothing'}"

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.config._section import path_of
-from airflow_provider_raynode.config.cluster import embedded_problems
+from airflow_provider_raynode.config.runtime_env import embedded_problems
 from airflow_provider_raynode.exceptions import ClusterError, ConfigError
 from airflow_provider_raynode.hooks._cluster import version_problem
 from airflow_provider_raynode.hooks._runtime_env import check_local_files, merged

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -109,6 +108,8 @@ def _takes_whole(
 
 
 def _near(name: str, names: Collection[str]) -> str:
+    import difflib
+
     near = difflib.get_close_matches(name, names, n=1)
     if near:
         return f" (did you mean {near[0]!r}?)"

@@ -7,7 +7,8 @@ import re
 from pathlib import Path
 
 from airflow_provider_raynode.config import RayConfig
-from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources, RuntimeEnv
+from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources
+from airflow_provider_raynode.config.runtime_env import RuntimeEnv
 from airflow_provider_raynode.hooks._settings import EXTRAS
 from airflow_provider_raynode.task_groups._arguments import TaskArguments
 from airflow_provider_raynode.task_groups.ray_node import RayNode
@@ -54,7 +55,7 @@ def test_of_the_node() -> None:
 
 
 def test_what_the_table_says_of_the_embedded_ray_is_what_the_config_refuses() -> None:
-    from airflow_provider_raynode.config.cluster import _NOT_EMBEDDED
+    from airflow_provider_raynode.config.runtime_env import _NOT_EMBEDDED
 
     prefix = "ray_cluster.runtime_env."
     refused = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_raynode.config import RayConfig
-from airflow_provider_raynode.config.cluster import RuntimeEnv
+from airflow_provider_raynode.config.runtime_env import RuntimeEnv
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.hooks.ray import RayHook
 from airflow_provider_raynode.operators._target import check_target
