@@ -209,7 +209,7 @@ def test_everything_that_a_worker_and_its_children_write(tmp_path: Path) -> None
     assert done.returncode == 9
     found: list[str] = []
     log = WorkerLog(found.append)
-    for _ in range(500):  # the relay ends after the worker
+    for _ in range(3000):  # the relay ends after the worker
         if output.read_bytes().count(b"\x05") >= 3:
             break
         time.sleep(0.02)
