@@ -247,7 +247,7 @@ class JobRun:
                 seen = progress
                 _progress.notify(self.job, progress)
                 if pace.due(progress):
-                    for line in _progress.table(progress):
+                    for line in _progress.lines(progress):
                         self.log.info("%s", line)
             if status.state.ended:
                 return status

@@ -10,6 +10,8 @@ from airflow_provider_raynode.spec import JobRef, NodeProgress
 
 Observer = Callable[[JobRef, NodeProgress], None]
 _observers: list[Observer] = []
+# What each line of the table begins with in a log.
+_MARK = "progress | "
 
 
 @contextmanager
@@ -70,6 +72,11 @@ def table(progress: NodeProgress) -> list[str]:
         "        " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)),
         f"best    {describe_best(progress)}",
     ]
+
+
+def lines(progress: NodeProgress) -> list[str]:
+    """Return the table as it stands in a log, between the lines of the trials."""
+    return [f"{_MARK}{line}" for line in table(progress)]
 
 
 class Pace:

@@ -108,14 +108,16 @@ class Lines:
         text = line.decode("utf-8", "replace").encode().translate(None, _FRAME)
         before = f"{BEGIN}[{self._tag}] ".encode() if self._tag else BEGIN.encode()
         self._open = bool(self._tag)
-        framed = b""
-        while len(text) > PIECE:
-            cut = PIECE
+        pieces = []
+        begin = 0
+        while len(text) - begin > PIECE:
+            cut = begin + PIECE
             while text[cut] & 0xC0 == 0x80:  # within a character
                 cut -= 1
-            framed += before + text[:cut] + MORE.encode() + b"\n"
-            before, text = BEGIN.encode(), text[cut:]
-        return framed + before + text + END.encode() + b"\n"
+            pieces.append(before + text[begin:cut] + MORE.encode() + b"\n")
+            before, begin = BEGIN.encode(), cut
+        pieces.append(before + text[begin:] + END.encode() + b"\n")
+        return b"".join(pieces)
 
 
 def _last_state(line: bytes) -> bytes:

@@ -76,7 +76,7 @@ def _start_relay() -> None:
         stream.flush()
     read_end, write_end = os.pipe()
     try:
-        with suppress(OSError):  # a larger pipe is only faster
+        with suppress(OSError, AttributeError):  # a larger pipe is only faster, and Linux's own
             fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
         # It forks at once, and its child is the relay: this process has no child that it did not start itself.
         command = [sys.executable, "-I", "-S", str(Path(relay.__file__))]

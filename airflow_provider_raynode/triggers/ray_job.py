@@ -184,7 +184,7 @@ class RayJobTrigger(BaseTrigger):
 
     async def _beside(self, follower: LogFollower) -> None:
         """Show the progress, and keep how far the log was shown, for a triggerer that takes over."""
-        from airflow_provider_raynode.operators._progress import Pace, notify, table
+        from airflow_provider_raynode.operators._progress import Pace, lines, notify
 
         pace = Pace()
         while True:
@@ -198,7 +198,7 @@ class RayJobTrigger(BaseTrigger):
             self._shown = progress
             notify(self._ref, progress)
             if pace.due(progress):
-                for line in table(progress):
+                for line in lines(progress):
                     self._line(line)
 
     def _line(self, line: str) -> None:

@@ -33,6 +33,12 @@ def test_table_before_the_first_result() -> None:
     assert lines[2] == "best    -"
 
 
+def test_each_line_of_the_table_stands_out_in_a_log() -> None:
+    shown = _progress.lines(snapshot(total=3))
+    assert [line.removeprefix("progress | ") for line in shown] == table(snapshot(total=3))
+    assert all(line.startswith("progress | ") for line in shown)
+
+
 @pytest.mark.parametrize(("seconds", "text"), [(None, "-"), (0, "0:00"), (59.6, "1:00"), (3600, "1:00:00")])
 def test_clock(seconds: float | None, text: str) -> None:
     assert clock(seconds) == text
