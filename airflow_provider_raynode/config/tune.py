@@ -98,6 +98,11 @@ class Checkpoint(Section):
     )
     checkpoint_score_order: Literal["max", "min"] = Field(default="max", description="which end of it is best")
 
+    def problems(self) -> Iterator[Problem]:
+        """Yield an order of nothing."""
+        if self.checkpoint_score_order == "min" and self.checkpoint_score_attribute is None:
+            yield ("checkpoint_score_order",), "has no effect without checkpoint_score_attribute: name the metric"
+
 
 class RayTune(Section):
     """The search: what varies, what is compared, how long, how."""

@@ -26,17 +26,25 @@ if TYPE_CHECKING:
 _NODES_TIMEOUT_S = 60.0
 
 
-def check_target(function: Callable[..., Any] | str, config: RayConfig, hook: RayHook, catalog: Catalog) -> str | None:
+def check_target(
+    function: Callable[..., Any] | str,
+    config: RayConfig,
+    hook: RayHook,
+    catalog: Catalog,
+    *,
+    source: str = "ray_config",
+) -> str | None:
     """Check that the node can run where it is to run, and return the version of Ray there.
 
+    :param source: the config's file, for messages.
     :raises ConfigError: the config asks for what is not there: a searcher's library, a catalog that the cluster sees.
     :raises ClusterError: the cluster cannot be reached, or its Ray or Python does not fit.
     """
     address = hook.resolve().address
     _check_connection(config, hook.resolve())
-    _check_environment(config, hook.resolve())
+    _check_environment(config, hook.resolve(), source)
     if address == "local":
-        return _check_embedded(config)
+        return _check_embedded(config, source)
     if address == "rayjob":
         # The cluster is made for the job: there is none to look at yet.
         return None if config.ray_cluster.kuberay is None else config.ray_cluster.kuberay.ray_version
@@ -73,8 +81,8 @@ def _is_this_host(hook: RayHook, info: ClusterInfo) -> bool:
     return info.is_this_host
 
 
-def _check_embedded(config: RayConfig) -> str:
-    config.check_libraries()
+def _check_embedded(config: RayConfig, source: str) -> str:
+    config.check_libraries(source)
     try:
         return version("ray")
     except PackageNotFoundError:
@@ -104,7 +112,7 @@ def _check_connection(config: RayConfig, settings: RaySettings) -> None:
             )
 
 
-def _check_environment(config: RayConfig, settings: RaySettings) -> None:
+def _check_environment(config: RayConfig, settings: RaySettings, source: str) -> None:
     """Check what of the runtime environment can be known to fail, or to do nothing, where the node will run.
 
     :raises ConfigError: see above; the message says whether the config or the connection has the key.
@@ -121,19 +129,20 @@ def _check_environment(config: RayConfig, settings: RaySettings) -> None:
         return
     if settings.address == "local":
         problems = [
-            f"{_source_of(loc, given, settings)}.{path_of(loc)}: {message}" for loc, message in embedded_problems(whole)
+            f"{_source_of(loc, given, settings, source)}.{path_of(loc)}: {message}"
+            for loc, message in embedded_problems(whole)
         ]
         if problems:
             raise ConfigError("\n".join(problems))
     check_local_files(whole)
 
 
-def _source_of(loc: tuple[str | int, ...], own: Mapping[str, Any], settings: RaySettings) -> str:
+def _source_of(loc: tuple[str | int, ...], own: Mapping[str, Any], settings: RaySettings, source: str) -> str:
     """Return what a key of the merged environment was said in."""
     key, *rest = loc
     found = own.get(str(key))
     said = found is not None and (not rest or not isinstance(found, Mapping) or rest[0] in found)
-    return "ray_config: ray_cluster.runtime_env" if said else f"{settings.source}: extra runtime_env"
+    return f"{source}: ray_cluster.runtime_env" if said else f"{settings.source}: extra runtime_env"
 
 
 def _check_python(name: str, found: str | None) -> None:

@@ -191,7 +191,8 @@ class RayFanOutOperator(BaseOperator):
         run = self._run_context(context, parameters)
         where = (run.dag_id, run.run_id, run.node_id, run.map_index)
         node = catalog.at(catalog.node_prefix(*where))
-        ray_version = check_target(self.python_callable, config, hook, catalog)
+        source = self.ray_config if isinstance(self.ray_config, str) else "ray_config"
+        ray_version = check_target(self.python_callable, config, hook, catalog, source=source)
         staged = NodeSpec(
             submission_id=submission_id(*where, 1, catalog.uri),
             attempt=1,

@@ -58,6 +58,12 @@ def test_of_the_node_where_it_is_known_at_run_time_only() -> None:
     check_on_kill("detach", "jobs_api")
 
 
+def test_of_the_checkpoints() -> None:
+    search = {**config()["ray_tune"], "checkpoint": {"num_to_keep": 1, "checkpoint_score_order": "min"}}
+    with pytest.raises(ConfigError, match=r"ray_tune\.checkpoint\.checkpoint_score_order: has no effect without"):
+        RayConfig.load({"ray_tune": search})
+
+
 def test_of_the_resources() -> None:
     resources = {"resources": {"licence": 1, "accelerator_type:H100": 0.1, "TPU": 1}}
     with pytest.raises(ConfigError) as raised:
