@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_raynode.config._section import Loc, Problem
 from airflow_provider_raynode.config._values import shown
 from airflow_provider_raynode.config.domains import Domain, is_domain, within
+from airflow_provider_raynode.config.meaning import MOST_VALUES
 from airflow_provider_raynode.config.schedulers import (
     PB2,
     HyperBandForBOHB,
@@ -102,6 +103,11 @@ def _searcher_problems(
         elif searcher.domains is not None and domain.type not in searcher.domains:
             allowed = ", ".join(sorted(searcher.domains))
             yield where, f"{searcher.type} does not keep to {domain.type}; its domains are: {allowed}"
+        elif searcher.runs_every_value and domain.type != "choice":
+            size = domain.meaning().size
+            if size is None or size > MOST_VALUES:
+                many = "has no end of values" if size is None else f"has {size} values"
+                yield where, f"{many}, and BruteForceSampler runs each of them: use a domain with few, such as qrandint"
 
 
 def _point_problems(tune: RayTune, searcher: Searcher, *, complete: bool) -> Iterator[Problem]:
@@ -160,7 +166,7 @@ def _factor_problems(below: Any, mutation: Any, loc: Loc) -> Iterator[Problem]:
 
 def _bounds_problems(below: Any, bounds: Any, loc: Loc) -> Iterator[Problem]:
     """Yield bounds of PB2 that leave no legal value of the search space."""
-    if "/" in str(loc[-1]):
+    if any("/" in part for part in loc if isinstance(part, str)):
         yield loc, "PB2 does not allow a slash in a name"
     if not _is_numeric(below) or (is_domain(below) and below["type"] in ("choice", "grid_search")):
         yield loc, f"PB2 changes numbers within bounds, and {shown(below)} in search_space is no range: use PBT"

@@ -22,6 +22,8 @@ _FINEST = 2.0**-53
 _LAST_DIGITS = 2.0**-49
 # Larger multiples of a float are no longer all different floats.
 LARGEST_MULTIPLE = 2**53
+# So many values of a domain are told apart by their index; of more, a number from 0 to 1 tells as well.
+MOST_VALUES = 10_000
 _NEAR = 1e-6
 _APART = "its multiples there are not all different floats"
 

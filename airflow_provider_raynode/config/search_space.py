@@ -51,6 +51,8 @@ class SpaceReader:
         if not isinstance(space, dict):
             self.found.append(((), f"{shown(value)} is not a mapping (name: domain or constant)"))
             return {}
+        if "run_config" in space:
+            self.found.append((("run_config",), "is a name that Ray keeps to itself here: choose another"))
         if set(space) in _RAYS_OWN:
             self.found.append(((*space,), "cannot be the only name of the space: Ray would take it for a grid or code"))
         space = {name: self._node(each, (name,)) for name, each in space.items()}

@@ -32,6 +32,11 @@ class Searcher(Kind):
     seed_argument: ClassVar[str | None] = None
     """The constructor's argument that takes ray_tune.seed."""
 
+    @property
+    def runs_every_value(self) -> bool:
+        """Whether it goes through all values, so that there must be an end of them."""
+        return False
+
     points_to_evaluate: list[dict[str, Any]] | None = Field(
         default=None, description="hyperparameters of the first trials, one mapping per trial"
     )
@@ -85,6 +90,11 @@ class OptunaSearch(_Measured):
     evaluated_rewards: list[Number] | None = Field(
         default=None, description="known results of points_to_evaluate, which are then not run"
     )
+
+    @property
+    def runs_every_value(self) -> bool:
+        """See `Searcher`."""
+        return getattr(self.sampler, "type", None) == "BruteForceSampler"
 
     def problems(self) -> Iterator[Problem]:
         """Yield rewards that do not belong to points, and a second seed."""

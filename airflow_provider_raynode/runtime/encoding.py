@@ -15,10 +15,9 @@ from ray import tune
 from ray.tune.search import Searcher
 from ray.tune.search.util import _set_search_properties_backwards_compatible
 
+from airflow_provider_raynode.config.meaning import MOST_VALUES
 from airflow_provider_raynode.config.space_tree import Fork, SpaceTree, Variable
 
-# With more values an index is no better than a number from 0 to 1, and costs some libraries a list of them all.
-_MOST_INDEXES = 10_000
 # With more options one dimension for each is more than a model bears.
 _MOST_DIMENSIONS = 50
 # Where a library has gone to its own representation and back.
@@ -31,15 +30,23 @@ class Encoding:
 
     :param integers: whether the library knows integers, each as likely.
     :param choices: whether it knows choices; else a choice is one dimension per option, of which the largest counts.
+    :param every_value: the library runs every value: each stands by its index, however likely it is.
     :param always_new: the library ends the search when a proposal repeats: it gets a number more, without meaning.
     """
 
     def __init__(
-        self, tree: SpaceTree, *, integers: bool = True, choices: bool = True, always_new: bool = False
+        self,
+        tree: SpaceTree,
+        *,
+        integers: bool = True,
+        choices: bool = True,
+        every_value: bool = False,
+        always_new: bool = False,
     ) -> None:
         self._variables = list(tree.variables)
         self._integers = integers
         self._choices = choices
+        self._every_value = every_value
         self._idle = always_new or not self._variables
 
     def space(self) -> dict[str, Any]:
@@ -74,8 +81,9 @@ class Encoding:
         """Return how many indexes stand for a variable, None where numbers do."""
         if isinstance(variable, Fork):
             return len(variable.options) if self._choices else None
-        size = variable.meaning.size if self._integers and variable.meaning.even else None
-        return size if size is not None and size <= _MOST_INDEXES else None
+        by_index = self._every_value or (self._integers and variable.meaning.even)
+        size = variable.meaning.size if by_index else None
+        return size if size is not None and size <= MOST_VALUES else None
 
     def _names(self, variable: Variable) -> list[str]:
         if isinstance(variable, Fork) and 2 < len(variable.options) <= _MOST_DIMENSIONS:

@@ -60,7 +60,7 @@ def build_searcher(config: RayConfig) -> Searcher | SearchAlgorithm | None:
         arguments["sampler"] = build_sampler(searcher.sampler, arguments.pop("seed", None))
     if isinstance(searcher, NevergradSearch):
         arguments["optimizer"] = _nevergrad_optimizer(searcher.optimizer)
-    encoding = Encoding(tree, **_ENCODINGS.get(type(searcher), {}))
+    encoding = Encoding(tree, **_ENCODINGS.get(type(searcher), {}), every_value=searcher.runs_every_value)
     if isinstance(searcher, ZOOptSearch):
         return EncodedZOOpt(ray_class(searcher)(**arguments), tree, encoding, points)
     if points:

@@ -312,3 +312,27 @@ def test_conditional_space_has_the_chosen_branch_only(searcher: type[Searcher]) 
             assert chosen == {"type": "uniform", "low": 3}
             seen.add("literal")
     assert seen == {"none", "7", "8", "sgd", "adam", "adam 1", "adam 2", "adam 3", "literal"}
+
+
+@pytest.mark.parametrize("sampler", ["RandomSampler", "QMCSampler", "NSGAIISampler", "BruteForceSampler"])
+def test_optunas_samplers_keep_to_the_domains_too(sampler: str) -> None:
+    pytest.importorskip("optuna")
+    if sampler == "QMCSampler":
+        pytest.importorskip("scipy")
+    few = {name: each.domain for name, each in CASES.items() if 1 < len(each.values) < 5 and name != "two floats"}
+    space = few if sampler == "BruteForceSampler" else SPACE
+    optuna = next(each for each in SEARCHERS if each.class_name() == "OptunaSearch")
+    proposals = drawn(config_of(optuna, space, sampler=sampler), 40)
+    assert len(proposals) == 40
+    for proposed in proposals:
+        for name, value in proposed.items():
+            assert_legal(name, value)
+
+
+def test_brute_force_runs_every_combination_once() -> None:
+    pytest.importorskip("optuna")
+    optuna = next(each for each in SEARCHERS if each.class_name() == "OptunaSearch")
+    names = ["log int", "quarters", "case 04"]
+    config = config_of(optuna, {name: SPACE[name] for name in names}, sampler="BruteForceSampler")
+    proposals = drawn(config, 4 * 4 * 2)
+    assert len({repr(each) for each in proposals}) == len(proposals) == 32

@@ -91,7 +91,11 @@ def test_every_sampler_is_built_with_the_seed_of_the_search(kind: type[Kind]) ->
     config = RayConfig.load(
         {
             "ray_cluster": {"address": "auto"},
-            **tune(seed=3, search_algorithm={"type": "optuna", "sampler": kind.class_name()}),
+            **tune(
+                seed=3,
+                search_algorithm={"type": "optuna", "sampler": kind.class_name()},
+                search_space={"layers": {"type": "randint", "low": 1, "high": 9}},
+            ),
         }
     )
     assert config.ray_tune is not None
