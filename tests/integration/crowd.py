@@ -23,7 +23,7 @@ from airflow_provider_raynode.launchers import JobStatus
 from airflow_provider_raynode.operators._attempt import launcher_for_spec, next_attempt
 from airflow_provider_raynode.spec import JobRef, NodeProgress, NodeSpec
 
-TRIALS = 6
+TRIALS = 4
 _SEARCHES: dict[str, dict[str, Any]] = {
     "random": {"search_space": {"x": {"type": "uniform", "low": 0, "high": 1}}, "num_samples": TRIALS},
     "optuna": {
@@ -103,7 +103,7 @@ def start(node: Node) -> None:
 
 def kill(node: Node, end: float) -> None:
     """Kill the driver in the middle of its search, and start the attempt that goes on."""
-    until(lambda: node.ended() >= 2, end)
+    until(lambda: node.ended() >= 1, end)
     for process in psutil.process_iter(["cmdline"]):
         words = process.info["cmdline"] or []
         if node.job.spec_uri in words and "airflow_provider_raynode.runtime" in words:
