@@ -68,7 +68,7 @@ class TaskArguments(TypedDict, total=False):
 _TASKS = ("fan_out", "tune", "fan_in")
 # Each argument: the tasks that get it, and what it means for the node.
 TASK_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
-    "depends_on_past": (_TASKS, "wait until the node of the run before has succeeded, and submit nothing until then"),
+    "depends_on_past": (_TASKS, "wait until the search of the run before has succeeded, and submit nothing until then"),
     "email": (_TASKS, "addresses for Airflow's mails"),
     "email_on_failure": (_TASKS, "mail when one of the tasks fails"),
     "email_on_retry": (_TASKS, "mail when one of the tasks is tried again"),
@@ -250,8 +250,10 @@ def _nearest(name: str, known: Collection[str]) -> str:
 
 def _warn_of_unknown(default_args: Mapping[str, Any] | None, own: Collection[str], whose: str) -> None:
     """Warn of what Airflow ignores without a word: a key of the node's default_args that no task has."""
-    known = {*inspect.signature(BaseOperator.__init__).parameters, *own, *TASK_ARGUMENTS} - {"self", "kwargs"}
-    for name in default_args or {}:
+    if not default_args:
+        return
+    known = {*_of_every_task(), *own, *TASK_ARGUMENTS} - {"self", "kwargs"}
+    for name in default_args:
         if name not in known:
             hint = _nearest(str(name), known) if _is_near(str(name), known) else ""
             file, line = author_line() or ("", 0)
@@ -261,6 +263,11 @@ def _warn_of_unknown(default_args: Mapping[str, Any] | None, own: Collection[str
                 file,
                 line,
             )
+
+
+@functools.cache
+def _of_every_task() -> frozenset[str]:
+    return frozenset(inspect.signature(BaseOperator.__init__).parameters)
 
 
 def _is_near(name: str, known: Collection[str]) -> bool:
