@@ -257,12 +257,14 @@ def check_metric(config: RayConfig, returns: Iterable[Return]) -> None:
     """
     from airflow_provider_raynode.config.tune import COUNTED
 
-    metric = config.ray_tune.metric if config.ray_tune is not None else None
+    metric: Any = config.ray_tune.metric if config.ray_tune is not None else None
+    metrics = [metric] if isinstance(metric, str) else list(metric or ())
     for declared in returns:
-        if declared.name == metric and declared.kind not in ("auto", "metric"):
+        name = declared.name
+        if name in metrics and declared.kind not in ("auto", "metric"):
             raise ConfigError(
-                f"returns: {metric!r} is the metric of the search (ray_tune.metric), a number, and is declared as "
-                f"{declared.kind}: write metric({metric!r}), or leave it out"
+                f"returns: {name!r} is the metric of the search (ray_tune.metric), a number, and is declared as "
+                f"{declared.kind}: write metric({name!r}), or leave it out"
             )
         if declared.name in COUNTED:
             raise ConfigError(

@@ -140,7 +140,8 @@ class RayFanOutOperator(BaseOperator):
                     config = check_early(
                         python_callable, ray_config, self.op_kwargs, parsed, self.parameters_file, self.returns
                     )
-                self.hyperparameters = tuple(config.search_space)
+                if config.ray_tune is not None and not config.ray_tune.is_replay:
+                    self.hyperparameters = tuple(config.search_space)
                 self.known_address = config.cluster_address
                 check_attach_timeout(attach_timeout_s, self.known_address, DEFAULT_ATTACH_TIMEOUT_S)
 

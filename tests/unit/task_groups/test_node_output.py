@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -200,12 +201,21 @@ def test_a_name_that_cannot_be_there_is_an_error_of_the_dag_file(take: Any, mess
     assert re.match(rf"{re.escape(__file__)}, line \d+: DAG 'wrong', node 'search': output\[", str(caught.value))
 
 
-def test_names_that_only_the_run_can_tell() -> None:
+def test_names_that_only_the_run_can_tell(tmp_path: Path) -> None:
     with DAG("open", schedule=None):
         made = node(returns=[pickled("model")], ray_config="{{ params.config }}.yaml")
         for part in (made.best_config["any"], made.best_metrics["any"], made.outputs["checkpoint"]):
             assert isinstance(part, PlainXComArg)
         assert node("free").outputs["any"].path == ("outputs", "any")
+        policy = tmp_path / "pbt_policy_0.txt"
+        policy.write_text("")
+        replay = {
+            "metric": "score",
+            "mode": "max",
+            "scheduler": {"type": "PopulationBasedTrainingReplay", "policy_file": str(policy)},
+        }
+        replayed = node("replayed", python_callable=lambda **_: None, ray_config={"ray_tune": replay})
+        assert replayed.best_config["of_its_file"].path == ("best_config", "of_its_file")
 
 
 def test_what_works_in_a_task_only_says_so() -> None:
