@@ -15,7 +15,7 @@ RAY = "Ray"
 _LAST_OF = re.compile(rf"{BEGIN}\[(.*)\] {LAST}", re.DOTALL)
 _TAG = re.compile(rf"{BEGIN}\[([^\]]*)\] ")
 # How long in seconds what is said of a trial waits for the trial's own last lines.
-_WAIT_S = 3.0
+_WAIT_S = 5.0
 
 
 class WorkerLog:
