@@ -225,18 +225,8 @@ class EncodedZOOpt(EncodedSearcher):
     """ZOOpt on an encoded space.
 
     It forgets the first points that it is given as soon as one trial has ended. So it gets none: each is put in the
-    place of a proposal of its own, and it learns from it. And it waits for its first trials when they have all ended
-    before it is asked again, as in a search that runs one trial at a time: for ever.
+    place of a proposal of its own, and it learns from it.
     """
-
-    def suggest(self, trial_id: str) -> Any:
-        """See `EncodedSearcher`."""
-        proposal = super().suggest(trial_id)
-        optimizer = cast(Any, self.searcher).optimizer
-        if proposal is None and optimizer.semaphore == 0 and optimizer.live_num == 0:
-            optimizer.semaphore = 1
-            proposal = super().suggest(trial_id)
-        return proposal
 
     def _point_of(self, trial_id: str, proposal: Mapping[str, Any]) -> dict[str, Any] | None:
         if not self._points:

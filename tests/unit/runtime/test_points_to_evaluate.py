@@ -72,11 +72,12 @@ def generator_of(config: RayConfig, count: int) -> Any:
 
     from airflow_provider_raynode.runtime.searcher import build_searcher
     from airflow_provider_raynode.runtime.space import build_search_space
+    from airflow_provider_raynode.runtime.steady import SteadySearcher
 
     algorithm: Any = build_searcher(config)
     space = build_search_space(config)
     if isinstance(algorithm, Searcher):
-        algorithm = SearchGenerator(algorithm)
+        algorithm = SearchGenerator(SteadySearcher(algorithm))
         assert algorithm.set_search_properties("score", "min", space)
     experiment = Experiment("e", lambda config: None, config=space, num_samples=count, storage_path="/tmp")
     algorithm.add_configurations(experiment)
@@ -87,7 +88,8 @@ def next_configs(algorithm: Any, count: int) -> list[dict[str, Any]]:
     """The next trials' configs; each trial ends before the next is asked for."""
     configs = []
     for _ in range(count):
-        trial = algorithm.next_trial()
+        # ZOOpt says once that it waits, before it goes on.
+        trial = algorithm.next_trial() or algorithm.next_trial()
         if trial is None:
             break
         configs.append(trial.config)
