@@ -215,9 +215,9 @@ def test_a_wrong_return_is_told(run: Callable[..., Ran]) -> None:
 
 
 def test_one_number_is_the_metric(run: Callable[..., Ran]) -> None:
-    values = [np.float32(1), np.array(2.0), True, 2]
+    values = [np.float32(1), np.array(2.0), np.int64(3), 4]
     ran = run(lambda x: values[x], {"search_space": {"x": {"type": "grid_search", "values": [0, 1, 2, 3]}}})
-    assert list(ran.table.sort_values("config/x")["score"]) == [1, 2, 1, 2]
+    assert list(ran.table.sort_values("config/x")["score"]) == [1, 2, 3, 4]
 
 
 def test_the_metric_declared_as_an_output(run: Callable[..., Ran]) -> None:
