@@ -90,6 +90,12 @@ def _empty(value: Any) -> Any:
     return {} if value is None else value
 
 
+def or_list(schema: dict[str, Any]) -> None:
+    """Say in the JSON schema of a metric or a mode that a list may stand there."""
+    single = next(each for each in schema["anyOf"] if each.get("type") != "null")
+    schema["anyOf"].append({"type": "array", "minItems": 1, "items": dict(single)})
+
+
 # The limits stand before the validators: behind them the JSON schema would not have them.
 Number = Annotated[float, BeforeValidator(as_number)]
 PositiveNumber = Annotated[float, Field(gt=0), BeforeValidator(as_number)]

@@ -15,6 +15,7 @@ from airflow_provider_raynode.config._values import (
     Seed,
     Switch,
     Text,
+    or_list,
 )
 from airflow_provider_raynode.config.domains import DOMAINS
 
@@ -81,6 +82,12 @@ class OptunaSearch(_Measured):
     }
 
     type: Literal["OptunaSearch"]
+    metric: Text | None = Field(
+        default=None, description="as ray_tune.metric, with which it must agree", json_schema_extra=or_list
+    )
+    mode: Literal["min", "max"] | None = Field(
+        default=None, description="as ray_tune.mode, with which it must agree", json_schema_extra=or_list
+    )
     study_name: Text | None = Field(default=None, description="name of the study")
     sampler: (
         Annotated[Kind, ByType((), "sampler of Optuna", later="airflow_provider_raynode.config.samplers:SAMPLERS")]

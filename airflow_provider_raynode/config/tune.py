@@ -8,6 +8,7 @@ from pydantic import Field
 from airflow_provider_raynode.config._kinds import ByType, Kind
 from airflow_provider_raynode.config._later import Later
 from airflow_provider_raynode.config._section import Problem, Section, folded
+from airflow_provider_raynode.config._several_metrics import several_metrics_problems, with_further_metrics
 from airflow_provider_raynode.config._values import (
     EmptyIsDefault,
     Integer,
@@ -18,6 +19,7 @@ from airflow_provider_raynode.config._values import (
     Seed,
     Switch,
     Text,
+    or_list,
 )
 from airflow_provider_raynode.config.domains import domain_name
 from airflow_provider_raynode.config.search_space import NO_SPACE, SearchSpaceSchema, with_mutations
@@ -112,10 +114,20 @@ class RayTune(Section):
         description="a domain, a constant or a nested mapping per name; each name is an argument of the function",
     )
     metric: Text | None = Field(
-        default=None, description="the returned or reported value that is compared; required, here or in a part below"
+        default=None,
+        description="the returned or reported value that is compared, or a list of them; required, here or in a part "
+        "below",
+        json_schema_extra=or_list,
     )
     mode: Literal["min", "max"] | None = Field(
-        default=None, description="whether the least or the greatest value is best; required, here or in a part below"
+        default=None,
+        description="whether the least or the greatest value is best; required, here or in a part below",
+        json_schema_extra=or_list,
+    )
+    further_metrics: dict[Text, Literal["min", "max"]] | None = Field(
+        default=None,
+        description="metrics that are weighed against `metric`, with their modes: the result is then the front of the "
+        "trials that none other beats in all of them. The same as lists: metric: [accuracy, latency], mode: [max, min]",
     )
     num_samples: Integer = Field(
         default=DEFAULT_NUM_SAMPLES,
@@ -128,7 +140,7 @@ class RayTune(Section):
     time_budget_s: PositiveNumber | None = Field(default=None, description="seconds after which the search ends")
     stop: dict[Text, Number] | None = Field(
         default=None,
-        description="a trial ends when a reported value reaches its bound, e.g. {training_iteration: 20}: the metric "
+        description="a trial ends when a reported value reaches its bound, e.g. {training_iteration: 20}: a metric "
         "in its own direction (with mode min at or below the bound), every other value at or above it; a name that "
         "nobody reports fails the trial at its second report",
     )
@@ -165,7 +177,7 @@ class RayTune(Section):
     @classmethod
     def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
         """Fill in metric and mode from the parts, and the defaults that depend on other values."""
-        data = dict(data)
+        data = with_further_metrics(dict(data))
         for name in ("metric", "mode"):
             if data.get(name) is None:
                 given = (part.get(name) for part in _parts(data))
@@ -181,6 +193,7 @@ class RayTune(Section):
     def problems(self) -> Iterator[Problem]:
         """Yield what does not fit together."""
         yield from self._metric_problems()
+        yield from several_metrics_problems(self)
         if self.num_samples < -1 or self.num_samples == 0:
             yield ("num_samples",), f"{self.num_samples} is not allowed: 1 or more, or -1 with time_budget_s"
         if self.num_samples == -1 and self.time_budget_s is None:
@@ -222,6 +235,12 @@ class RayTune(Section):
         """Whether the hyperparameters come from the file of an earlier population based training."""
         scheduler = getattr(self.scheduler, "base_scheduler", None) or self.scheduler
         return scheduler is not None and scheduler.type == "PopulationBasedTrainingReplay"
+
+    @property
+    def objectives(self) -> dict[str, Literal["min", "max"]]:
+        """Every metric with its mode, `metric` first."""
+        first = {self.metric: self.mode} if self.metric is not None and self.mode is not None else {}
+        return {**first, **(self.further_metrics or {})}
 
     @property
     def sampled_space(self) -> dict[str, Any]:

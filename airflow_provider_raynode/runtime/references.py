@@ -12,10 +12,9 @@ from typing import Any, Literal
 
 from airflow_provider_raynode.config.schedulers import (
     PB2,
-    ASHAScheduler,
     HyperBandForBOHB,
     HyperBandScheduler,
-    MedianStoppingRule,
+    Measured,
     PopulationBasedTraining,
     ResourceChangingScheduler,
     Scheduler,
@@ -25,7 +24,6 @@ from airflow_provider_raynode.exceptions import RayNodeError
 from airflow_provider_raynode.runtime.names import COUNTERS, key_of, listed, nearest, reported_in
 
 _POPULATION = (PopulationBasedTraining, PB2)
-_EARLY_STOPPING = (ASHAScheduler, HyperBandScheduler, HyperBandForBOHB, MedianStoppingRule)
 _PAUSING = (HyperBandScheduler, HyperBandForBOHB)
 
 
@@ -166,7 +164,7 @@ def _idle_scheduler(search: RayTune, results: Sequence[Mapping[str, Any]], check
             "ray_tune.scheduler: ResourceChangingScheduler ran without checkpoints, so a trial begins anew when its "
             "resources change: report({...}, checkpoint=state), and go on from get_checkpoint()"
         )
-    if not isinstance(scheduler, (*_POPULATION, *_EARLY_STOPPING)):
+    if not isinstance(scheduler, Measured):
         return
     name = scheduler.type
     if steps <= 1:

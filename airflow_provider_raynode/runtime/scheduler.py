@@ -67,7 +67,7 @@ def _pruning(scheduler: Any) -> TrialScheduler:
     from airflow_provider_raynode.runtime.pruner import PrunerScheduler
     from airflow_provider_raynode.runtime.sampler import build_pruner
 
-    return PrunerScheduler(build_pruner(scheduler), scheduler.time_attr)
+    return PrunerScheduler(build_pruner(scheduler), key_of(scheduler.time_attr))
 
 
 def _mutations(mutations: dict[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from airflow_provider_raynode.runtime.names import key_of
 
 
 class Bounds(Stopper):
-    """Ends a trial at a bound: the search's metric in the metric's direction, every other value from below.
+    """Ends a trial at a bound: each of the search's metrics in its direction, every other value from below.
 
     A value that is not there, is no number or is NaN reaches no bound.
     """
 
-    def __init__(self, bounds: dict[str, float], falling: str | None) -> None:
+    def __init__(self, bounds: dict[str, float], falling: frozenset[str]) -> None:
         self._bounds = bounds
         self._falling = falling
 
@@ -32,12 +32,12 @@ class Bounds(Stopper):
     def _reached(self, key: str, bound: float, value: Any) -> bool:
         if not isinstance(value, int | float) or math.isnan(value):
             return False
-        return value <= bound if key == self._falling else value >= bound
+        return value <= bound if key in self._falling else value >= bound
 
 
 def build_stop(search: RayTune) -> Bounds | None:
     """Return what ends a trial, or None where the config has no bound."""
     if not search.stop:
         return None
-    falling = key_of(search.metric) if search.metric is not None and search.mode == "min" else None
+    falling = frozenset(key_of(name) for name, mode in search.objectives.items() if mode == "min")
     return Bounds({key_of(name): bound for name, bound in search.stop.items()}, falling)

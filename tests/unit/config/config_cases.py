@@ -65,6 +65,14 @@ GOOD: dict[str, dict[str, Any]] = {
     "every domain": {"ray_tune": {**TUNE, "search_space": ALL_DOMAINS}},
     "plain names": {"ray_tune": {**TUNE, "scheduler": "asha", "search_algorithm": "optuna"}},
     "metric below": {"ray_tune": {"search_space": SPACE, "scheduler": {"type": "asha", "metric": "m", "mode": "min"}}},
+    "several metrics": {"ray_tune": {**TUNE, "metric": ["accuracy", "latency"], "mode": ["max", "min"]}},
+    "several metrics, as Ray's OptunaSearch takes them": {
+        "ray_tune": {
+            "search_space": SPACE,
+            "search_algorithm": {"type": "optuna", "metric": ["a", "b"], "mode": ["max", "min"], "sampler": "nsga2"},
+        }
+    },
+    "further metrics": {"ray_tune": {**TUNE, "further_metrics": {"latency": "min"}, "stop": {"latency": 1}}},
     "pbt": {
         "ray_tune": {
             **TUNE,

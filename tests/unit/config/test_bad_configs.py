@@ -95,7 +95,7 @@ BAD: list[tuple[dict[Any, Any], str, bool]] = [
         "ray_tune.scheduler.metric: 'b' contradicts 'a' in another place",
         False,
     ),
-    (searcher({"type": "optuna", "metric": ["a", "b"]}), "ray_tune.search_algorithm.metric: ['a', 'b'] is not text", True),
+    (searcher({"type": "optuna", "metric": ["a", "b"]}), "ray_tune.search_algorithm.metric: ['a', 'b'] contradicts 'accuracy'", False),
     # the search space
     (tune(search_space={}), "ray_tune.search_space: is missing or empty: name at least one hyperparameter", False),
     (tune(search_space=[1]), "ray_tune.search_space: [1] is not a mapping (name: domain or constant)", True),
