@@ -273,6 +273,7 @@ class Driver:
             attempt_prefix=self.spec.attempt_prefix,
             returns=self.spec.returns,
             metric=search.metric,
+            further_metrics=tuple(search.further_metrics or ()),
             submission_id=self.spec.submission_id,
             secrets=self._secrets,
         )

@@ -80,8 +80,9 @@ def _new_tuner(
         trainable,
         param_space=space,
         tune_config=tune.TuneConfig(
-            metric=travelling(search.metric),
-            mode=search.mode,
+            # Several metrics are between the search algorithm and the node: Tune knows of one.
+            metric=None if search.further_metrics else travelling(search.metric),
+            mode=None if search.further_metrics else search.mode,
             num_samples=search.num_samples,
             max_concurrent_trials=search.max_concurrent_trials,
             time_budget_s=search.time_budget_s,

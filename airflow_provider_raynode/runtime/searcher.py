@@ -20,6 +20,7 @@ from airflow_provider_raynode.config.tune import RayTune
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.runtime._ray_class import ray_class, seed_globals
 from airflow_provider_raynode.runtime.encoding import EncodedSearcher, EncodedZOOpt, Encoding
+from airflow_provider_raynode.runtime.names import travelling
 from airflow_provider_raynode.runtime.random_search import RandomSearch
 
 # What each library does not know: Nevergrad rounds, which makes the two ends of a range of integers half as likely.
@@ -54,6 +55,10 @@ def build_searcher(config: RayConfig) -> Searcher | SearchAlgorithm | None:
     if isinstance(searcher, BasicVariantGenerator):
         arguments["max_concurrent"] = _concurrency(tune, searcher)
         return RandomSearch(tree, points, **arguments)
+    if isinstance(searcher, OptunaSearch) and tune.further_metrics:
+        # Ray hands on a single metric only.
+        arguments["metric"] = [travelling(name) for name in tune.objectives]
+        arguments["mode"] = list(tune.objectives.values())
     if isinstance(searcher, OptunaSearch) and searcher.sampler is not None:
         from airflow_provider_raynode.runtime.sampler import build_sampler
 

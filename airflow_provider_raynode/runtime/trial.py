@@ -96,6 +96,7 @@ class Trial:
     store: Catalog
     returns: Sequence[Return] = ()
     metric: str = ""
+    further_metrics: Sequence[str] = ()
     secrets: NodeSecrets | None = field(default=None, repr=False)
     send: Callable[..., None] = field(repr=False, default=lambda *_: None)
     last: dict[str, Any] = field(default_factory=dict)
@@ -116,7 +117,8 @@ class Trial:
             )
         metrics, outputs = split(values, self.returns)
         self._check_names(metrics, outputs, checkpoint=checkpoint is not None)
-        self._check_metric(metrics, outputs)
+        for metric in (self.metric, *self.further_metrics):
+            _check_metric(metric, metrics, outputs)
         given = {name: value for name, (value, _) in outputs.items()}
         self.check.check(metrics, given, checkpoint=checkpoint is not None, last=last)
         for name, (value, kind) in outputs.items():
@@ -169,29 +171,6 @@ class Trial:
                 "that name: give the output another name"
             )
 
-    def _check_metric(self, metrics: Mapping[str, Any], outputs: Mapping[str, tuple[Any, str | None]]) -> None:
-        value = metrics.get(self.metric)
-        if isinstance(value, int | float):
-            return
-        if self.metric in metrics:
-            raise RayNodeError(
-                f"the metric {self.metric!r} must be a number, got {type(value).__name__}: {value!r:.80}"
-            )
-        if self.metric in outputs:
-            value, kind = outputs[self.metric]
-            if kind is not None:
-                raise RayNodeError(
-                    f"returns declares {self.metric!r} as {kind}, but it is the search's metric, a number: take it out "
-                    f"of returns, or declare metric({self.metric!r})"
-                )
-            raise RayNodeError(
-                f"the metric {self.metric!r} must be a number, got {type(value).__name__}: {repr(value)[:80]}"
-            )
-        raise RayNodeError(
-            f"the search's metric {self.metric!r} was not reported{nearest(self.metric, metrics)}; the function gave: "
-            f"{listed(metrics) if metrics else 'no metrics'}"
-        )
-
     def _check_declared(self) -> None:
         if self.origin is not None:
             return  # what an earlier report gave counts; the driver knows it
@@ -207,6 +186,26 @@ def _over(metrics: Mapping[str, Any], values: Mapping[Any, Any]) -> dict[Any, An
     """Return `values`, and those of `metrics` whose name they do not give anew."""
     given = {clean(name) for name in values if isinstance(name, str)}
     return {**{name: value for name, value in metrics.items() if name not in given}, **values}
+
+
+def _check_metric(metric: str, metrics: Mapping[str, Any], outputs: Mapping[str, tuple[Any, str | None]]) -> None:
+    value = metrics.get(metric)
+    if isinstance(value, int | float):
+        return
+    if metric in metrics:
+        raise RayNodeError(f"the metric {metric!r} must be a number, got {type(value).__name__}: {value!r:.80}")
+    if metric in outputs:
+        value, kind = outputs[metric]
+        if kind is not None:
+            raise RayNodeError(
+                f"returns declares {metric!r} as {kind}, but it is the search's metric, a number: take it out "
+                f"of returns, or declare metric({metric!r})"
+            )
+        raise RayNodeError(f"the metric {metric!r} must be a number, got {type(value).__name__}: {repr(value)[:80]}")
+    raise RayNodeError(
+        f"the search's metric {metric!r} was not reported{nearest(metric, metrics)}; the function gave: "
+        f"{listed(metrics) if metrics else 'no metrics'}"
+    )
 
 
 _current: Trial | None = None

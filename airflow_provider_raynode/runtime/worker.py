@@ -42,6 +42,7 @@ class TrialSetup:
     attempt_prefix: str
     returns: tuple[Return, ...]
     metric: str
+    further_metrics: tuple[str, ...] = ()
     submission_id: str = ""
     secrets: SealedSecrets | None = None
     references: tuple[Reference, ...] = ()
@@ -75,6 +76,7 @@ def _run_trial(trial_id: str, config: dict[str, Any], setup: TrialSetup, inputs:
         store=catalog.child(f"outputs/{trial_id}"),
         returns=setup.returns,
         metric=setup.metric,
+        further_metrics=setup.further_metrics,
         secrets=secrets,
         send=partial(_send, trial_id),
         check=ReportCheck(setup.references),
