@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.config._section import Problem, as_validation_error
 from airflow_provider_raynode.config._values import shown
-from airflow_provider_raynode.config.schedulers import FIFOScheduler
-from airflow_provider_raynode.config.searchers import BasicVariantGenerator, OptunaSearch
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.config.tune import RayTune
@@ -75,6 +73,10 @@ def several_metrics_problems(tune: RayTune) -> Iterator[Problem]:
     """Yield what does not go with several metrics, below `ray_tune`."""
     if not tune.further_metrics:
         return
+    # Imported here: only a file that needs them pays for them.
+    from airflow_provider_raynode.config.schedulers import FIFOScheduler
+    from airflow_provider_raynode.config.searchers import BasicVariantGenerator, OptunaSearch
+
     where = ("further_metrics",)
     if tune.metric in tune.further_metrics:
         yield (*where, str(tune.metric)), "is ray_tune.metric itself"
