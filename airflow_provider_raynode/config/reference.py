@@ -24,7 +24,7 @@ from airflow_provider_raynode.config.schedulers import SCHEDULERS, ResourceAlloc
 from airflow_provider_raynode.config.schema import json_schema
 from airflow_provider_raynode.config.searchers import SEARCHERS, Searcher
 from airflow_provider_raynode.config.train import RayTrain, Scaling, TrainCheckpoint, TrainFailure
-from airflow_provider_raynode.config.tune import Checkpoint, Failure, RayTune
+from airflow_provider_raynode.config.tune import Checkpoint, Failure, RayTune, WarmStart
 
 _INTRODUCTION = """\
 # Configuration
@@ -184,6 +184,7 @@ def _sections(definitions: dict[str, Any]) -> Iterator[str]:
         ("`ray_tune`", RayTune, 2),
         ("`ray_tune.failure`", Failure, 3),
         ("`ray_tune.checkpoint`", Checkpoint, 3),
+        ("`ray_tune.warm_start`", WarmStart, 3),
         ("`default_resources`", Resources, 2),
         ("`catalog`", CatalogSection, 2),
         ("`ray_train`", RayTrain, 2),

@@ -106,6 +106,20 @@ class Checkpoint(Section):
             yield ("checkpoint_score_order",), "has no effect without checkpoint_score_attribute: name the metric"
 
 
+class WarmStart(Section):
+    """An earlier search to begin with what it found."""
+
+    trials: Text | dict[str, Any] = Field(
+        description="its trials table: the reference that an earlier node pushed as `trials`, or the URI of its "
+        "trials.parquet"
+    )
+    points: PositiveInteger = Field(
+        default=5,
+        description="how many of its best trials are run again first, where the search algorithm cannot be told their "
+        "results; OptunaSearch with one metric is told all of them, and runs none again",
+    )
+
+
 class RayTune(Section):
     """The search: what varies, what is compared, how long, how."""
 
@@ -145,6 +159,9 @@ class RayTune(Section):
         "nobody reports fails the trial at its second report",
     )
     seed: Seed | None = Field(default=None, description="seed of the search, for runs that propose the same trials")
+    warm_start: WarmStart | None = Field(
+        default=None, description="an earlier search over this space, or one like it, to begin with"
+    )
     scheduler: AnyScheduler | None = Field(
         default=None, description="stops or changes trials while they run; left out: FIFOScheduler"
     )

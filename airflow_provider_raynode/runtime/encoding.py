@@ -8,7 +8,7 @@ inside choices too, and `config/space_tree.py` makes of it what random search dr
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from ray import tune
@@ -127,15 +127,22 @@ class EncodedSearcher(Searcher):
 
     :param points: the first points that `searcher` was given, as the values of the tree's variables: they are proposed
         to the last digit, which the way through the library's own numbers does not keep.
+    :param known: configs with their metrics, which `searcher` is told before it proposes anything.
     """
 
     def __init__(
-        self, searcher: Searcher, tree: SpaceTree, encoding: Encoding, points: list[dict[str, Any]] | None = None
+        self,
+        searcher: Searcher,
+        tree: SpaceTree,
+        encoding: Encoding,
+        points: list[dict[str, Any]] | None = None,
+        known: Sequence[tuple[dict[str, Any], float]] = (),
     ) -> None:
         self.searcher = searcher
         self._tree = tree
         self._encoding = encoding
         self._points = list(points or ())
+        self._known = known
         super().__init__(metric=searcher.metric, mode=searcher.mode)
 
     @property
@@ -150,11 +157,15 @@ class EncodedSearcher(Searcher):
 
     def set_search_properties(self, metric: Any, mode: Any, config: dict[str, Any], **spec: Any) -> bool:
         """Hand on metric, mode and, in place of the search space, the encoded one."""
-        return bool(
+        taken = bool(
             _set_search_properties_backwards_compatible(
                 self.searcher.set_search_properties, metric, mode, self._encoding.space(), **spec
             )
         )
+        for parameters, value in self._known if taken else ():
+            self.add_evaluated_point(parameters, value)
+        self._known = ()
+        return taken
 
     def suggest(self, trial_id: str) -> Any:
         """Return the next config, or what the wrapped algorithm says in place of one: None, or that it is finished."""

@@ -33,6 +33,7 @@ from airflow_provider_raynode.runtime.searcher import build_searcher
 from airflow_provider_raynode.runtime.space import build_search_space
 from airflow_provider_raynode.runtime.steady import SteadySearcher
 from airflow_provider_raynode.runtime.stop import build_stop
+from airflow_provider_raynode.runtime.warm_start import earlier_trials
 from airflow_provider_raynode.runtime.worker import TrialSetup, run_trial
 from airflow_provider_raynode.spec import NodeSpec
 
@@ -61,19 +62,25 @@ def run_search(
     name_trials(spec)
     tuner = restored_tuner(spec, trainable, space, storage_path, filesystem, observer)
     if tuner is None:
-        tuner = _new_tuner(spec, trainable, space, observer, storage_path, filesystem)
+        searcher = build_searcher(config, earlier_trials(config, catalog))
+        tuner = _new_tuner(spec, trainable, space, searcher, observer, storage_path, filesystem)
     write_state_often(local=catalog.is_local, trials=observer.seen)
     with controlled(observer.end):
         return tuner.fit()
 
 
 def _new_tuner(
-    spec: NodeSpec, trainable: Any, space: dict[str, Any], observer: Observer, storage_path: str, filesystem: Any
+    spec: NodeSpec,
+    trainable: Any,
+    space: dict[str, Any],
+    searcher: Any,
+    observer: Observer,
+    storage_path: str,
+    filesystem: Any,
 ) -> tune.Tuner:
     config = spec.config
     search = config.ray_tune
     assert search is not None
-    searcher = build_searcher(config)
     name_trials(spec, searcher)
     assert search.metric is not None
     return tune.Tuner(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import SearchAlgorithm, Searcher
 
@@ -23,6 +24,9 @@ from airflow_provider_raynode.runtime.encoding import EncodedSearcher, EncodedZO
 from airflow_provider_raynode.runtime.names import travelling
 from airflow_provider_raynode.runtime.random_search import RandomSearch
 
+if TYPE_CHECKING:
+    from airflow_provider_raynode.runtime.warm_start import EarlierTrial
+
 # What each library does not know: Nevergrad rounds, which makes the two ends of a range of integers half as likely.
 _ENCODINGS: dict[type[SearcherConfig], dict[str, bool]] = {
     BayesOptSearch: {"integers": False, "choices": False},
@@ -31,13 +35,15 @@ _ENCODINGS: dict[type[SearcherConfig], dict[str, bool]] = {
 }
 
 
-def build_searcher(config: RayConfig) -> Searcher | SearchAlgorithm | None:
+def build_searcher(config: RayConfig, earlier: Sequence[EarlierTrial] = ()) -> Searcher | SearchAlgorithm | None:
     """Return the search algorithm of the search; None where the config has no search.
 
     Metric, mode and the search space are not in it: Ray hands on those of the `Tuner`. `max_concurrent_trials` is in it
     only where Ray would ignore that of the `TuneConfig` (random and grid search). `ray_tune.seed` seeds it; where it
     takes no seed, Python's and numpy's global generators of this process are seeded.
 
+    :param earlier: the trials of an earlier search, the best first: told to an algorithm that learns from known results,
+        else the first of them are run again.
     :raises ConfigError: its library is not installed, or has no such optimizer.
     """
     tune = config.ray_tune
@@ -52,6 +58,9 @@ def build_searcher(config: RayConfig) -> Searcher | SearchAlgorithm | None:
         arguments.setdefault(searcher.seed_argument, tune.seed)
     tree = SpaceTree(config.search_space)
     points = [tree.point(point).values for point in arguments.pop("points_to_evaluate", ())]
+    told = isinstance(searcher, OptunaSearch) and not tune.further_metrics
+    if tune.warm_start is not None and not told:
+        points += [tree.point(trial.config).values for trial in earlier[: tune.warm_start.points]]
     if isinstance(searcher, BasicVariantGenerator):
         arguments["max_concurrent"] = _concurrency(tune, searcher)
         return RandomSearch(tree, points, **arguments)
@@ -71,7 +80,8 @@ def build_searcher(config: RayConfig) -> Searcher | SearchAlgorithm | None:
     if points:
         arguments["points_to_evaluate"] = [encoding.proposal(point) for point in points]
     run = [] if arguments.get("evaluated_rewards") else points
-    return EncodedSearcher(ray_class(searcher)(**arguments), tree, encoding, run)
+    known = [(trial.config, trial.value) for trial in earlier] if told else []
+    return EncodedSearcher(ray_class(searcher)(**arguments), tree, encoding, run, known)
 
 
 def _concurrency(tune: RayTune, searcher: BasicVariantGenerator) -> int:
