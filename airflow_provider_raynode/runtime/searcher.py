@@ -42,8 +42,8 @@ def build_searcher(config: RayConfig, earlier: Sequence[EarlierTrial] = ()) -> S
     only where Ray would ignore that of the `TuneConfig` (random and grid search). `ray_tune.seed` seeds it; where it
     takes no seed, Python's and numpy's global generators of this process are seeded.
 
-    :param earlier: the trials of an earlier search, the best first: told to an algorithm that learns from known results,
-        else the first of them are run again.
+    :param earlier: the trials of an earlier search, the best first: told to an algorithm that learns from known
+        results, else the first of them are run again.
     :raises ConfigError: its library is not installed, or has no such optimizer.
     """
     tune = config.ray_tune

@@ -52,7 +52,7 @@ def earlier_trials(config: RayConfig, catalog: Catalog) -> list[EarlierTrial]:
                 f"had another metric; its columns are {', '.join(map(str, frame.columns))}"
             )
     tree = SpaceTree(config.search_space)
-    ended = [trial for trial in _rows(frame, metric)]
+    ended = list(_rows(frame, metric))
     found = [trial for trial in ended if _lies_in(tree, trial.config)]
     if not found:
         raise ConfigError(
