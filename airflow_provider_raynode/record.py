@@ -73,6 +73,9 @@ class RunRecord(BaseModel):
     best: Best | None = None
     outputs: dict[str, dict[str, Any]] = Field(default_factory=dict, description="CatalogRef per output")
     trials: dict[str, Any] | None = Field(default=None, description="CatalogRef of the trials table")
+    front: dict[str, Any] | None = Field(
+        default=None, description="with several metrics: CatalogRef of the trials that no other beats"
+    )
     steps: dict[str, Any] | None = Field(default=None, description="CatalogRef of the reported steps of every trial")
     trial_states: dict[str, int] = Field(default_factory=dict)
     completion: Completion | None = Field(default=None, description="how many of how many trials, and why it ended")
@@ -128,6 +131,7 @@ def record_of(
         best=result.best if result else None,
         outputs=result.outputs if result else {},
         trials=result.trials if result else None,
+        front=result.front if result else None,
         steps=result.steps if result else None,
         trial_states=result.trial_states if result else {},
         completion=result.completion if result else None,

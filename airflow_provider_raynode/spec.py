@@ -353,6 +353,9 @@ class NodeResult(_Told):
     mode: Literal["min", "max"] | None = None
     best: Best | None = None
     outputs: dict[str, dict[str, Any]] = Field(default_factory=dict, description="CatalogRef per output")
+    front: dict[str, Any] | None = Field(
+        default=None, description="with several metrics: CatalogRef of the trials that no other beats (JSON)"
+    )
     trials: dict[str, Any] | None = Field(default=None, description="CatalogRef of the trials table (parquet)")
     steps: dict[str, Any] | None = Field(default=None, description="CatalogRef of the reported steps (parquet)")
     trial_states: dict[str, int] = Field(

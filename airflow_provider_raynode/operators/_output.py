@@ -21,7 +21,17 @@ if TYPE_CHECKING:
 
 Path = tuple[str | int, ...]
 # What fan-in pushes, in this order.
-OUTPUT_KEYS = ("best_trial", "best_config", "best_metrics", "outputs", "trials", "steps", "completion", "run_record")
+OUTPUT_KEYS = (
+    "best_trial",
+    "best_config",
+    "best_metrics",
+    "outputs",
+    "front",
+    "trials",
+    "steps",
+    "completion",
+    "run_record",
+)
 # What the best trial's checkpoint is called among the outputs; it is there without being declared.
 CHECKPOINT = "checkpoint"
 

@@ -257,8 +257,7 @@ def check_metric(config: RayConfig, returns: Iterable[Return]) -> None:
     """
     from airflow_provider_raynode.config.tune import COUNTED
 
-    metric: Any = config.ray_tune.metric if config.ray_tune is not None else None
-    metrics = [metric] if isinstance(metric, str) else list(metric or ())
+    metrics = config.ray_tune.objectives if config.ray_tune is not None else {}
     for declared in returns:
         name = declared.name
         if name in metrics and declared.kind not in ("auto", "metric"):

@@ -30,6 +30,8 @@ def proven_result(job: JobRef, catalog: Catalog) -> NodeResult:
     named = {f"output {name!r}": reference for name, reference in result.outputs.items()}
     if result.trials is not None:
         named["the trials table"] = result.trials
+    if result.front is not None:
+        named["the front"] = result.front
     for name, reference in named.items():
         if not catalog.exists(CatalogRef.from_xcom(reference)["uri"]):
             raise CatalogError(f"{name} of {job.submission_id} is gone: {reference['uri']} does not exist")

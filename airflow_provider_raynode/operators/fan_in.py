@@ -32,7 +32,8 @@ class RayFanInOperator(BaseOperator):
     :return: `{best_trial, best_config, best_metrics, outputs, trials, steps, completion, run_record}`: the best trial's
         id, its hyperparameters and metrics as JSON; a CatalogRef for each output by name; CatalogRefs of the trials
         table and the reported steps (parquet); how many of how many trials ended how, and why the search ended; the
-        CatalogRef of the run record (JSON).
+        CatalogRef of the run record (JSON). With several metrics also `front`: the CatalogRef of the trials that no
+        other beats (JSON), of which the best trial is the best by the first metric.
     """
 
     template_fields: Sequence[str] = ("job",)
@@ -135,6 +136,7 @@ class RayFanInOperator(BaseOperator):
             "best_config": best.config,
             "best_metrics": best.metrics,
             "outputs": result.outputs,
+            **({} if result.front is None else {"front": result.front}),
             "trials": result.trials,
             "steps": result.steps,
             "completion": completion.model_dump(mode="json", exclude={"reason"}),

@@ -135,6 +135,8 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     if record.retries:
         earlier = ", ".join(f"{each.attempt}: {each.outcome or 'no record'}" for each in record.retries)
         facts.insert(3, ("attempts", earlier))
+    if record.front is not None:
+        facts.append(("front", place(str(record.front["uri"]))))
     facts += [(f"output {name}", place(str(ref["uri"]))) for name, ref in record.outputs.items()]
     return facts
 
@@ -145,7 +147,7 @@ def _show_trials(console: Console, frame: pd.DataFrame, record: RunRecord, *, wh
         frame = frame.sort_values(metric, ascending=record.mode == "min", na_position="last", kind="stable")
     shown = frame if whole else frame.head(_SHOWN_TRIALS)
     # A column that says nothing of any trial is left out.
-    columns = [name for name in frame.columns if not frame[name].isna().all()]
+    columns = [name for name in frame.columns if name != "config" and not frame[name].isna().all()]
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in columns:
         table.add_column(name.removeprefix("config/"), overflow="fold")

@@ -52,6 +52,7 @@ def _show(console: Console, node: str, result: dict[str, Any]) -> None:
     rows = [("hyperparameter", name, short(value), "") for name, value in result["best_config"].items()]
     rows += [("metric", name, short(value), "bold green") for name, value in result["best_metrics"].items()]
     rows += [("output", name, place(reference["uri"]), "") for name, reference in result["outputs"].items()]
+    rows += [("table", "front", place(result["front"]["uri"]), "")] if result.get("front") else []
     rows += [("table", "trials", place(result["trials"]["uri"]), "")] if result["trials"] else []
     rows += [("table", "steps", place(result["steps"]["uri"]), "")] if result.get("steps") else []
     rows += [("record", "run", place(result["run_record"]["uri"]), "")]

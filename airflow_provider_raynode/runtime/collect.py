@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import tempfile
@@ -23,7 +24,7 @@ from airflow_provider_raynode.runtime.names import reported_in, travelling
 from airflow_provider_raynode.runtime.observer import Observer, Scores, metrics_of
 from airflow_provider_raynode.runtime.outputs import sanitised
 from airflow_provider_raynode.runtime.references import unheeded
-from airflow_provider_raynode.runtime.tables import flat, frame, metric_column, plain
+from airflow_provider_raynode.runtime.tables import CONFIG_COLUMN, flat, frame, metric_column, plain
 from airflow_provider_raynode.runtime.trial import OBJECT_FILE, ORIGIN_FILE
 from airflow_provider_raynode.runtime.worker import failure_uri
 from airflow_provider_raynode.spec import Best, Completion, NodeFailure, NodeSpec, digest
@@ -46,6 +47,7 @@ class Collected:
 
     best: Best | None = None
     outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    front: dict[str, Any] | None = None
     trials: dict[str, Any] | None = None
     steps: dict[str, Any] | None = None
     completion: Completion | None = None
@@ -86,30 +88,52 @@ def collect(spec: NodeSpec, grid: ResultGrid, observer: Observer, attempt: Catal
     best_id = scores.best(counted) if counted else None
     if best_id is None:
         raise SearchFailedError(_no_result(trials, failures, scores), found)
-    successful = sum(scores.score(trial_id) is not None for trial_id in counted)
+    successful = sum(scores.values(trial_id) is not None for trial_id in counted)
     if successful < search.failure.min_successful:
         raise SearchFailedError(_too_few(successful, search.failure.min_successful, trials, failures), found)
     if statuses[best_id] == CUT_OFF:
         found.warnings += (f"the best trial, {best_id}, was cut off by the end of the search: it had not ended",)
-    index = next(number for number, trial in enumerate(trials) if trial.trial_id == best_id)
-    best = trials[index]
-    report = scores.result(best_id)
-    found.best = Best(
-        trial_id=best_id, config=sanitised(report.get("config") or best.config), metrics=metrics_of(report)
-    )
-    found.outputs = dict(scores.outputs(best_id))
-    if "checkpoint" not in found.outputs:
-        checkpoint = _checkpoint(grid, index, spec, attempt)
-        if checkpoint is not None:
-            found.outputs["checkpoint"] = dict(checkpoint)
-    missing = [each.name for each in spec.returns if each.name not in {*found.outputs, *found.best.metrics}]
-    if missing:
-        raise SearchFailedError(_stopped_early(best, missing), found)
+    kept = scores.front(counted) if search.further_metrics else [best_id]
+    by_id = {trial.trial_id: (index, trial) for index, trial in enumerate(trials)}
+    chosen = []
+    for trial_id in kept:
+        each = _chosen(*by_id[trial_id], grid, spec, scores, attempt)
+        chosen.append(each)
+        missing = [name.name for name in spec.returns if name.name not in {*each.outputs, *each.best.metrics}]
+        if missing:
+            raise SearchFailedError(_stopped_early(by_id[trial_id][1], missing), found)
+    found.best, found.outputs = chosen[0].best, chosen[0].outputs
+    if search.further_metrics:
+        found.front = dict(attempt.put([each.as_json() for each in chosen], "front", kind="json"))
     if search.keep_outputs == "best":
         if observer.steps is not None:
             observer.steps.remove_parts()
-        _remove_the_rest(best_id, trials, spec, attempt, experiment=not search.logger_callbacks)
+        _remove_the_rest(set(kept), spec, attempt, experiment=not search.logger_callbacks)
     return found
+
+
+@dataclass
+class _Chosen:
+    """A trial that is part of the result, with its outputs."""
+
+    best: Best
+    outputs: dict[str, dict[str, Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        return {**self.best.model_dump(mode="json"), "outputs": self.outputs}
+
+
+def _chosen(index: int, trial: Trial, grid: ResultGrid, spec: NodeSpec, scores: Scores, attempt: Catalog) -> _Chosen:
+    report = scores.result(trial.trial_id)
+    best = Best(
+        trial_id=trial.trial_id, config=sanitised(report.get("config") or trial.config), metrics=metrics_of(report)
+    )
+    outputs = dict(scores.outputs(trial.trial_id))
+    if "checkpoint" not in outputs:
+        checkpoint = _checkpoint(grid, index, spec, attempt, trial.trial_id)
+        if checkpoint is not None:
+            outputs["checkpoint"] = dict(checkpoint)
+    return _Chosen(best, outputs)
 
 
 def _failure(trial: Trial, attempt: Catalog) -> NodeFailure:
@@ -179,7 +203,7 @@ def _warnings(
         for trial in trials
         if trial.status == Trial.TERMINATED
         and travelling(scores.metric) in (trial.last_result or {})
-        and scores.score(trial.trial_id) is None
+        and scores.values(trial.trial_id) is None
     ]
     if blind and len(blind) < len(trials):
         warnings.append(f"{len(blind)} trials were left out: their {scores.metric!r} is NaN or infinite")
@@ -217,22 +241,24 @@ def _table(
         failure = failures.get(trial.trial_id)
         result = scores.last(trial.trial_id)
         metrics = flat(reported_in(result))
+        # A trial of PBT that took over another's hyperparameters and ended has not run with them.
+        config = result.get("config") or trial.config
         rows.append(
             {
                 "trial_id": trial.trial_id,
                 "status": statuses[trial.trial_id],
-                # A trial of PBT that took over another's hyperparameters and ended has not run with them.
-                **flat(result.get("config") or trial.config, "config/"),
+                **flat(config, "config/"),
                 **{metric_column(name): value for name, value in metrics.items()},
+                CONFIG_COLUMN: json.dumps(sanitised(config)),
                 "error": plain(f"{failure.type}: {failure.message}") if failure else None,
             }
         )
-    empty = dict.fromkeys(("trial_id", "status", "error"), "str")
+    empty = dict.fromkeys(("trial_id", "status", CONFIG_COLUMN, "error"), "str")
     return attempt.put(frame(rows, None if rows else empty), "trials", kind="parquet")
 
 
-def _checkpoint(grid: ResultGrid, index: int, spec: NodeSpec, attempt: Catalog) -> CatalogRef | None:
-    """Copy the best trial's checkpoint into the catalog: the object that was reported, or the folder."""
+def _checkpoint(grid: ResultGrid, index: int, spec: NodeSpec, attempt: Catalog, trial_id: str) -> CatalogRef | None:
+    """Copy a trial's checkpoint into the catalog: the object that was reported, or the folder."""
     search = spec.config.ray_tune
     assert search is not None
     result = grid[index]
@@ -241,6 +267,7 @@ def _checkpoint(grid: ResultGrid, index: int, spec: NodeSpec, attempt: Catalog) 
         checkpoint = result.get_best_checkpoint(search.metric, search.mode) or checkpoint
     if checkpoint is None:
         return None
+    name = f"checkpoint-{trial_id}" if search.further_metrics else "checkpoint"
     folder = Path(tempfile.mkdtemp(prefix="raynode-best-"))
     try:
         checkpoint.to_directory(str(folder))
@@ -248,24 +275,22 @@ def _checkpoint(grid: ResultGrid, index: int, spec: NodeSpec, attempt: Catalog) 
         (folder / ORIGIN_FILE).unlink(missing_ok=True)
         file = folder / OBJECT_FILE
         if not file.exists():
-            return attempt.put(folder, "checkpoint", kind="directory")
+            return attempt.put(folder, name, kind="directory")
         data = file.read_bytes()
-        uri = f"{attempt.prefix_uri}/checkpoint.pkl"
-        copied = attempt.put(file, "checkpoint.pkl", kind="file")
+        uri = f"{attempt.prefix_uri}/{name}.pkl"
+        copied = attempt.put(file, f"{name}.pkl", kind="file")
         return CatalogRef(uri=uri, kind="pickled", sha256=digest(data), size=len(data), created=copied["created"])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_the_rest(
-    best_id: str, trials: Sequence[Trial], spec: NodeSpec, attempt: Catalog, *, experiment: bool
-) -> None:
+def _remove_the_rest(kept: set[str], spec: NodeSpec, attempt: Catalog, *, experiment: bool) -> None:
     """Remove the other trials' outputs and, where nobody asked for Ray's logs, Tune's own files and checkpoints."""
     try:
         # Trials that an earlier attempt of this search had finished left their outputs in its folder.
         for number in range(spec.search_of or spec.attempt, spec.attempt + 1):
             for uri in attempt.list(f"{spec.node_prefix}/attempt_{number}/outputs"):
-                if uri.rpartition("/")[2] != best_id:
+                if uri.rpartition("/")[2] not in kept:
                     attempt.delete(uri)
         if experiment:
             attempt.delete(spec.experiment_prefix)

@@ -277,7 +277,7 @@ class Driver:
             submission_id=self.spec.submission_id,
             secrets=self._secrets,
         )
-        scores = Scores(search.metric, search.mode, search.scope)
+        scores = Scores(search.metric, search.mode, search.scope, search.further_metrics)
         outputs = self._attempt.child("outputs") if search.keep_outputs == "best" else None
         end = SearchEnd(search, total_trials(self.spec.config))
         observer = Observer(scores, end=end, outputs=outputs, steps=Steps(self.spec, self._attempt))

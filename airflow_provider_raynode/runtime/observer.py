@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ray.tune import Callback
 from ray.tune.experiment import Trial
 
@@ -32,12 +33,15 @@ class Scores:
     `last`: the last report; `all`: the best one; `avg`, `last-5-avg`, `last-10-avg`: the mean of all, of the last 5 or
     10 (as in Ray's `get_best_result`). A report whose metric is NaN or infinite has no score: a trial is compared by
     its other reports, with the scope `last` it is not compared at all when its last report is one.
+
+    :param further: metrics that are weighed against `metric`, with their modes; the scope is then `last`.
     """
 
-    def __init__(self, metric: str, mode: str, scope: str) -> None:
+    def __init__(self, metric: str, mode: str, scope: str, further: Mapping[str, str] | None = None) -> None:
         self.metric = metric
-        self.sign = 1.0 if mode == "max" else -1.0
+        self.sign = _sign(mode)
         self.scope = scope
+        self._further = {name: _sign(each) for name, each in (further or {}).items()}
         self._reports: dict[str, list[float]] = {}
         self._sums: dict[str, tuple[float, int]] = {}
         self._results: dict[str, dict[str, Any]] = {}
@@ -50,8 +54,7 @@ class Scores:
         if OUTPUTS_KEY in result:
             # A trial that goes on from a checkpoint does not report again what it gave before.
             self._outputs.setdefault(trial_id, {}).update(outputs_in(result))
-        raw = result.get(travelling(self.metric))
-        value = float(raw) if isinstance(raw, int | float) else math.nan
+        value = _number(result.get(travelling(self.metric)))
         finite = math.isfinite(value)
         if self.scope == "last":
             self._reports[trial_id] = [value] if finite else []
@@ -76,11 +79,45 @@ class Scores:
         values = self._reports.get(trial_id)
         return sum(values) / len(values) if values else None
 
+    def values(self, trial_id: str) -> tuple[float, ...] | None:
+        """Return a trial's values by every metric, the greater the better; None where one of them is not finite."""
+        score = self.score(trial_id)
+        if score is None:
+            return None
+        result = self.result(trial_id)
+        further = (sign * _number(result.get(travelling(name))) for name, sign in self._further.items())
+        values = (self.sign * score, *further)
+        return values if all(map(math.isfinite, values)) else None
+
     def best(self, trial_ids: Sequence[str] | None = None) -> str | None:
-        """Return the best trial, the earliest of equal ones."""
-        scored = [(trial_id, self.score(trial_id)) for trial_id in (trial_ids or list(self._reports))]
-        found = [(trial_id, value) for trial_id, value in scored if value is not None]
-        return max(found, key=lambda each: self.sign * each[1])[0] if found else None
+        """Return the best trial, the earliest of equal ones; of several metrics the first decides, then the next."""
+        scored = [(trial_id, self.values(trial_id)) for trial_id in (trial_ids or list(self._reports))]
+        found = [(trial_id, values) for trial_id, values in scored if values is not None]
+        return max(found, key=lambda each: each[1])[0] if found else None
+
+    def front(self, trial_ids: Sequence[str]) -> list[str]:
+        """Return the trials that no other beats in one metric without losing in another, the best of `metric` first.
+
+        The Pareto front; trials with equal values are all in it.
+        """
+        scored = [(values, trial_id) for trial_id in trial_ids if (values := self.values(trial_id)) is not None]
+        # In this order none can be beaten by one that comes later.
+        scored.sort(key=lambda each: each[0], reverse=True)
+        front: list[str] = []
+        points = np.empty((len(scored), 1 + len(self._further)))
+        for values, trial_id in scored:
+            ahead = points[: len(front)]
+            if not np.any(np.all(ahead >= values, axis=1) & np.any(ahead > values, axis=1)):
+                points[len(front)] = values
+                front.append(trial_id)
+        return front
+
+    def is_superfluous(self, trial_id: str, other: str) -> bool:
+        """Whether a trial is not worth keeping beside another."""
+        one, two = self.values(trial_id), self.values(other)
+        if one is None or two is None:
+            return one is None
+        return all(left <= right for left, right in zip(one, two, strict=True)) and (one != two or not self._further)
 
     def get_state(self) -> dict[str, Any]:
         """Return the scores for `set_state`."""
@@ -110,6 +147,14 @@ class Scores:
         return self._outputs.get(trial_id, {})
 
 
+def _sign(mode: str) -> float:
+    return 1.0 if mode == "max" else -1.0
+
+
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
 # The observer of this process, last made.
 _observing: list[Observer] = []
 
@@ -122,7 +167,8 @@ class Observer(Callback):
     """Tune's callback of the node.
 
     Keeps the counts and the best for the progress, and, unless all outputs are to be kept, removes those of a trial
-    that has ended behind a better one: a search never holds more than its best and its running trials' outputs.
+    that has ended behind a better one: a search never holds more than its best (of several metrics, its front) and its
+    running trials' outputs.
 
     :param end: how the search ends; the observer tells it of the trials that fail.
     :param steps: takes what the trials report.
@@ -140,7 +186,7 @@ class Observer(Callback):
         # Trials that Tune stopped at their last report, and those whose last report was what the function returned.
         self._stopped: set[str] = set()
         self._returned: set[str] = set()
-        self._kept: str | None = None
+        self._kept: list[str] = []
         self._remover = _Remover(outputs) if outputs is not None else None
         self._best: str | None = None
         self._seen = False
@@ -165,7 +211,7 @@ class Observer(Callback):
             "states": dict(self._states),
             "configs": dict(self._configs),
             "with_outputs": set(self._with_outputs),
-            "kept": self._kept,
+            "kept": list(self._kept),
             "returned": set(self._returned),
             "steps": self.steps.get_state() if self.steps is not None else None,
         }
@@ -227,14 +273,14 @@ class Observer(Callback):
         self._states[trial.trial_id] = "terminated" if ended_well else "early_stopped"
         if trial.trial_id not in self._with_outputs:
             return
-        if self._kept is None:
-            self._kept = trial.trial_id
-            return
-        worse = trial.trial_id
-        if self._better(trial.trial_id, self._kept):
-            worse, self._kept = self._kept, trial.trial_id
+        if any(self.scores.is_superfluous(trial.trial_id, other) for other in self._kept):
+            worse = [trial.trial_id]
+        else:
+            worse = [other for other in self._kept if self.scores.is_superfluous(other, trial.trial_id)]
+            self._kept = [*(other for other in self._kept if other not in worse), trial.trial_id]
         if self._remover is not None:
-            self._remover.remove(worse)
+            for trial_id in worse:
+                self._remover.remove(trial_id)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Count the trial as failed, and tell it."""
@@ -291,8 +337,8 @@ class Observer(Callback):
         }
 
     def _better(self, left: str, right: str) -> bool:
-        one, two = self.scores.score(left), self.scores.score(right)
-        return one is not None and (two is None or self.scores.sign * one > self.scores.sign * two)
+        one, two = self.scores.values(left), self.scores.values(right)
+        return one is not None and (two is None or one > two)
 
 
 # The states of a trial, and the status that each is in the table and the record.

@@ -12,8 +12,10 @@ from airflow_provider_raynode.runtime.outputs import sanitised
 if TYPE_CHECKING:
     import pandas as pd
 
+# A trial's whole config as JSON: what its columns `config/…` cannot say of types and of names with a slash.
+CONFIG_COLUMN = "config"
 # The columns that are the table's own, beside `config/…`.
-OWN_COLUMNS = frozenset({"trial_id", "status", "error"})
+OWN_COLUMNS = frozenset({"trial_id", "status", "error", CONFIG_COLUMN})
 _LARGEST = 2**63 - 1
 
 

@@ -188,6 +188,11 @@ class RayNode(TaskGroup, NodeArgument):
         return self.output["best_metrics"]
 
     @property
+    def front(self) -> NodeOutput:
+        """With several metrics: the reference of the trials that no other beats, each with its outputs."""
+        return self.output["front"]
+
+    @property
     def trials(self) -> NodeOutput:
         """The reference of the table of all trials."""
         return self.output["trials"]
