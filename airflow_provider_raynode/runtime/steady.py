@@ -84,8 +84,10 @@ class SteadySearcher(Searcher):
         self.searcher.on_trial_complete(trial_id, result=None, error=True)
 
     def _is_finite(self, result: Mapping[str, Any]) -> bool:
-        value = result.get(self.metric) if isinstance(self.metric, str) else 0
-        return isinstance(value, int | float) and math.isfinite(value)
+        # Ray's annotation knows of one metric; OptunaSearch has a list of several.
+        metric: Any = self.metric
+        values = [result.get(name) for name in ([metric] if isinstance(metric, str) else metric or ())]
+        return all(isinstance(value, int | float) and math.isfinite(value) for value in values)
 
     def on_pause(self, trial_id: str) -> None:
         """BOHB: its scheduler has paused a trial."""

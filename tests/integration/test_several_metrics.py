@@ -75,6 +75,18 @@ def test_a_metric_that_is_missing_or_not_finite(run: Callable[..., Ran]) -> None
     assert len(front) == 4, "trials with equal values are all in the front"
 
 
+def test_optuna_goes_on_after_a_metric_that_is_not_finite(run: Callable[..., Ran]) -> None:
+    def diverges(x: float) -> dict[str, Any]:
+        return {"accuracy": x, "cost": float("nan") if x > 0.5 else x}
+
+    section = {**BOTH, "search_space": {"x": {"type": "uniform", "low": 0, "high": 1}}, "num_samples": 6, "seed": 1}
+    ran = run(diverges, {**section, "search_algorithm": "optuna", "max_concurrent_trials": 1})
+    assert ran.code == 0, ran.result.failure
+    assert len(ran.table) == 6
+    assert 0 < ran.table["cost"].isna().sum() < 6
+    assert any("NaN or infinite" in warning for warning in ran.result.warnings)
+
+
 def test_a_bound_on_each_metric_is_reached_in_its_direction(run: Callable[..., Ran]) -> None:
     from airflow_provider_raynode import report
 
