@@ -136,12 +136,14 @@ class RayFanInOperator(BaseOperator):
             "best_config": best.config,
             "best_metrics": best.metrics,
             "outputs": result.outputs,
-            **({} if result.front is None else {"front": result.front}),
+            "front": result.front,
             "trials": result.trials,
             "steps": result.steps,
             "completion": completion.model_dump(mode="json", exclude={"reason"}),
             "run_record": dict(record),
         }
+        if result.front is None:
+            del output["front"]  # of one metric there is none
         self._check_parts(output)
         return output
 
