@@ -80,8 +80,9 @@ def test_the_log_of_a_search_can_be_read(
     job = result.xcom("search.fan_out")
     attempt = f"{job['node_prefix']}/attempt_1"
     if where == "cluster":
-        with RayHook() as hook:
-            text = hook.job_log(job["submission_id"])
+        hook = RayHook()
+        text = hook.job_log(job["submission_id"])
+        hook.close()
     else:
         text = catalog_for().read_bytes(f"{attempt}/driver.log").decode()
 
