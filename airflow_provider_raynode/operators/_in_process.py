@@ -35,6 +35,7 @@ _PATIENCE_S = 20.0
 # What stops a job that was submitted in this process and that no task waits for, by submission id.
 _submitted: dict[str, Callable[[], Any]] = {}
 _at_end: Callable[[int], None] | None = None
+_noted: Callable[[int], None] | None = None
 
 
 def runs_in_process() -> bool:
@@ -48,14 +49,17 @@ def runs_in_process() -> bool:
 
 
 @contextlib.contextmanager
-def ends_with(handle: Callable[[int], None]) -> Iterator[None]:
-    """End a run by calling `handle` with the signal's number, in the place of KeyboardInterrupt and SystemExit."""
-    global _at_end
-    before, _at_end = _at_end, handle
+def ends_with(handle: Callable[[int], None], note: Callable[[int], None]) -> Iterator[None]:
+    """End a run by calling `handle` with the signal's number, in the place of KeyboardInterrupt and SystemExit.
+
+    :param note: called when the signal comes, since the run may end by itself once its job is stopped.
+    """
+    global _at_end, _noted
+    before, (_at_end, _noted) = (_at_end, _noted), (handle, note)
     try:
         yield
     finally:
-        _at_end = before
+        _at_end, _noted = before
 
 
 def remember(submission_id: str, stop: Callable[[], Any]) -> None:
@@ -144,6 +148,8 @@ class _Ending:
         """Do what is next at the place that the signal has met."""
         if self._number is None:
             self._number = number
+            if _noted is not None:
+                _noted(number)
             try:
                 _quietly(self._stop)
                 _stop_submitted()

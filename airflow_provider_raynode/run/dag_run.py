@@ -59,6 +59,10 @@ class _Stops:
 
         signal.signal(signal.SIGTERM, stop)
 
+    def note(self, number: int) -> None:
+        """Remember a signal that a task of a node has taken, for `check`."""
+        self.received = number
+
     def end(self, number: int) -> None:
         """End the run for a signal that a task of a node has taken."""
         self._stop(number, None)
@@ -86,7 +90,7 @@ def run_dag(
     make_importable(path)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     stops = _Stops()
-    with airflow_environment() as home, stops.handled(), ends_with(stops.end):
+    with airflow_environment() as home, stops.handled(), ends_with(stops.end, stops.note):
         log = home / "run_logs" / f"{path.stem}-{stamp}.log"
         try:
             if verbose:
