@@ -39,6 +39,8 @@ class SearchEnd:
         self.failed_trial: str | None = None
         # The trials that were cut off, with the status that they had then.
         self.left: dict[Trial, str] = {}
+        # Ids of the trials of an earlier attempt, as Tune read them back.
+        self.read_back: set[str] = set()
 
     @property
     def decided(self) -> bool:

@@ -143,6 +143,11 @@ class SearchController(TuneController):
         finally:
             self._scheduler_alg = scheduler
 
+    def _restore_trials(self, experiment_state: Any) -> Any:
+        trials = super()._restore_trials(experiment_state)
+        self._end.read_back = {trial.trial_id for trial in trials}
+        return trials
+
     def resume(self, resume_config: Any) -> None:
         """Restore the state; a search algorithm that had proposed nothing any more is asked again."""
         super().resume(resume_config)

@@ -234,7 +234,8 @@ class Observer(Callback):
         self._seen = True
         known = {trial.trial_id: trial for trial in trials}
         if self.expected is not None:
-            read_back(self.expected, known)
+            # A failed trial that runs anew has another id by now.
+            read_back(self.expected, {*known, *self.end.read_back})
         self._states = {trial_id: state for trial_id, state in self._states.items() if trial_id in known}
         for trial_id in self._states:
             if known[trial_id].status == Trial.PENDING:
