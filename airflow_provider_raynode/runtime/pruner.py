@@ -15,7 +15,7 @@ class PrunerScheduler(FIFOScheduler):
     The pruner sees a study of Optuna that mirrors the search: a trial of Optuna per trial of Tune, with each reported
     metric at its step. Who proposes the hyperparameters does not matter to it.
 
-    In a search that is gone on with, the trials that had ended are known by their last report.
+    In a search that is gone on with, the study begins anew: trials that had ended are not in it.
 
     :param pruner: the pruner, an object of Optuna.
     :param time_attr: the reported value that counts the steps.
@@ -39,11 +39,8 @@ class PrunerScheduler(FIFOScheduler):
         return True
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
-        """Mirror the trial; one that an earlier attempt has finished with its last report."""
-        mirrored = self._mirrored[trial.trial_id] = self._own_study().ask()
-        if trial.is_finished():
-            value = self._report(mirrored, trial.last_result or {})
-            self._tell(trial, value if trial.status == Trial.TERMINATED else None)
+        """Mirror the trial."""
+        self._mirrored[trial.trial_id] = self._own_study().ask()
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Report a step to the pruner, and stop the trial where it says so."""
