@@ -74,8 +74,10 @@ def _records(folder: Path) -> None:
         f"{record['dag_id']}/{record['run_id']}/{record['node_id']}",
     ):
         shown = raynode("show", name, cwd=folder).stdout
-        assert shown.count("TERMINATED") == 16
-        best, *rest = re.findall(r"TERMINATED +\d+ +\d+ +\S+ +(0\.\d+|1) ", shown)
+        assert shown.count("TERMINATED") + shown.count("EARLY_STOPPED") == 16
+        assert "EARLY_STOPPED" in shown
+        best, *rest = re.findall(r"(?:TERMINATED|EARLY_STOPPED) +\d+ +\d+ +\S+ +(0\.\d+|1) ", shown)
+        assert len(rest) == 15
         assert all(float(best) >= float(other) for other in rest), "the best trial comes first"
     near = raynode("show", record["submission_id"][:-1] + "7", cwd=folder)
     assert near.returncode == 2
