@@ -70,7 +70,8 @@ class Failure(Section):
     stall_timeout_s: PositiveNumber = Field(
         default=60.0,
         description="seconds after which a search counts as at a standstill: no trial runs or waits for resources, and "
-        "none is proposed; the time in which the search algorithm computes a proposal does not count",
+        "none is proposed; the time in which the search algorithm computes a proposal does not count; on the embedded "
+        "Ray, where nobody else could hold them, waiting for resources counts after ten times as long",
     )
     on_stall: Literal["fail", "finish"] = Field(
         default="fail",

@@ -29,11 +29,16 @@ _FAILURES: Mapping[Ending, str] = {
 
 
 class SearchEnd:
-    """How one search came to its end: decided once, by the first that has a reason."""
+    """How one search came to its end: decided once, by the first that has a reason.
 
-    def __init__(self, search: RayTune, asked: int | None) -> None:
+    :param asked: number of its trials, None where a time budget says it.
+    :param alone: whether no other job uses the resources and nobody adds any: the embedded Ray.
+    """
+
+    def __init__(self, search: RayTune, asked: int | None, *, alone: bool = False) -> None:
         self.search = search
         self.asked = asked
+        self.alone = alone
         self.ending: Ending | None = None
         self.reason = ""
         self.failed_trial: str | None = None

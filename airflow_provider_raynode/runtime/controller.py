@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
+import ray
 from ray.tune import tune as ray_tune_tune
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
@@ -24,6 +25,8 @@ from airflow_provider_raynode.runtime.completion import SearchEnd
 log = logging.getLogger(__name__)
 
 _POLL_S = 0.2
+# A trial that waits for resources, where only the search itself could hold them, may also wait for a process to start.
+_FOR_RESOURCES = 10
 
 
 @contextmanager
@@ -49,12 +52,13 @@ class SearchController(TuneController):
         self._end = end
         self._idle_since: float | None = None
         self._proposing_s = 0.0
+        self._waited = False
         super().__init__(**arguments)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is of this process."""
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        for name in ("_end", "_idle_since", "_proposing_s"):
+        for name in ("_end", "_idle_since", "_proposing_s", "_waited"):
             state.pop(name, None)
         return state
 
@@ -111,15 +115,21 @@ class SearchController(TuneController):
         return added
 
     def _watch_standstill(self) -> None:
-        if self._running_trials or self._pending_trials:
-            self._idle_since = None
+        waits = bool(self._pending_trials)
+        if self._running_trials or (waits and not self._end.alone) or waits != self._waited:
+            self._idle_since, self._waited = None, waits
             return
         now = time.monotonic()
         if self._idle_since is None:
             self._idle_since, self._proposing_s = now, 0.0
             return
-        limit = self._end.search.failure.stall_timeout_s
+        limit = self._end.search.failure.stall_timeout_s * (_FOR_RESOURCES if waits else 1)
         if now - self._idle_since - self._proposing_s <= limit:
+            return
+        if waits:
+            self._end.decide(
+                "stalled", f"for {limit:g} s no trial ran, and those that wait get no resources: {_free()}"
+            )
             return
         searcher = _innermost(self._search_alg)
         said = f"for {limit:g} s (ray_tune.failure.stall_timeout_s) no trial ran and none waited for resources"
@@ -160,6 +170,13 @@ class _Deaf:
 
     def on_trial_add(self, controller: Any, trial: Any) -> None:
         """Do nothing."""
+
+
+def _free() -> str:
+    total, free = ray.cluster_resources(), ray.available_resources()
+    return ", ".join(
+        f"{name} {free.get(name, 0):g} of {total[name]:g} free" for name in ("CPU", "GPU") if name in total
+    )
 
 
 def _innermost(algorithm: Any) -> Any:

@@ -279,7 +279,7 @@ class Driver:
         )
         scores = Scores(search.metric, search.mode, search.scope, search.further_metrics)
         outputs = self._attempt.child("outputs") if search.keep_outputs == "best" else None
-        end = SearchEnd(search, total_trials(self.spec.config))
+        end = SearchEnd(search, total_trials(self.spec.config), alone=self._embedded)
         observer = Observer(scores, end=end, outputs=outputs, steps=Steps(self.spec, self._attempt))
         self._observer = observer
         observer.tell_failure = Teller(self._attempt, output.workers)

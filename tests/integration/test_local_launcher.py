@@ -20,6 +20,7 @@ from staged import result_of, stage
 
 from airflow_provider_raynode.launchers import JobState, JobStatus, local
 from airflow_provider_raynode.launchers.local import LocalLauncher
+from airflow_provider_raynode.runtime.embedded import available_cpus
 
 pytestmark = pytest.mark.ray
 
@@ -88,6 +89,30 @@ def wait_for_trial(launcher: LocalLauncher, job: Any) -> None:
         assert launcher.status(job).state is JobState.RUNNING, launcher.read_log(job, 0, final=True).text
         time.sleep(0.2)
     raise AssertionError(launcher.read_log(job, 0, final=True).text)
+
+
+def greedy(x: int) -> dict[str, int]:
+    """Leave a reservation behind, as a library may, or a fault of Ray's: the next trial does not fit beside it."""
+    import ray
+
+    ray.util.placement_group([{"CPU": 1}], lifetime="detached", name=f"left by {x}")
+    return {"score": x}
+
+
+def test_a_search_whose_resources_never_come_back_ends(tmp_path: Path, mark: str) -> None:
+    section = {**GRID, "max_concurrent_trials": 1, "reuse_actors": False, "failure": {"stall_timeout_s": 1.5}}
+    cpus = available_cpus()
+    job, _, node = stage(tmp_path, greedy, section, resources={"num_cpus": cpus})
+    with LocalLauncher() as launcher:
+        launcher.ensure(job)
+        assert wait(launcher, job, 120).state is JobState.FAILED
+    failure = result_of(job, node).failure
+    assert failure is not None
+    assert failure.type == "SearchStalled"
+    assert f"for 15 s no trial ran, and those that wait get no resources: CPU {cpus - 1} of {cpus} free" in (
+        failure.message
+    )
+    assert "1 of 2 finished" in failure.message
 
 
 def temp_folders() -> set[Path]:
