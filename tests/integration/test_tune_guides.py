@@ -155,7 +155,7 @@ def test_resources_that_change(run: Callable[..., Ran]) -> None:
     scheduler = {
         "type": "resource_changing",
         "base_scheduler": {"type": "asha", "max_t": STEPS, "grace_period": 4},
-        "resources_allocation_function": {"type": "DistributeResources", "increase_by": {"CPU": 0.5}},
+        "resources_allocation_function": {"type": "DistributeResources", "increase_by": {"CPU": 1}},
     }
     ran = run(growing, {"search_space": {"lr": LR}, "num_samples": 2, "seed": 7, "scheduler": scheduler})
     assert ran.code == 0, ran.result.failure
