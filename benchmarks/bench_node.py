@@ -220,9 +220,10 @@ def bench_warm_cluster(repeat: int) -> None:
     url = f"http://127.0.0.1:{dashboard}"
     headers = {"Authorization": f"Bearer {token}"}
 
-    def answers() -> bool:
+    def takes_jobs() -> bool:
+        # A head that has just begun lists its jobs before it takes one.
         try:
-            return requests.get(f"{url}/api/jobs/", headers=headers, timeout=2).ok
+            return requests.post(f"{url}/api/jobs/", json={"entrypoint": "true"}, headers=headers, timeout=10).ok
         except requests.RequestException:
             return False
 
@@ -239,7 +240,7 @@ def bench_warm_cluster(repeat: int) -> None:
 
     try:
         for _ in range(600):
-            if answers():
+            if takes_jobs():
                 break
             time.sleep(0.1)
         os.environ["AIRFLOW_CONN_RAY_BENCH"] = json.dumps(
