@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,16 +34,6 @@ SPACE: dict[str, Any] = {
         ],
     },
 }  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def connected() -> Iterator[None]:
-    import ray
-
-    os.environ["RAY_DEDUP_LOGS"] = "0"
-    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.WARNING)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import tempfile
@@ -23,17 +22,6 @@ from airflow_provider_raynode.spec import Completion, NodeProgress, NodeResult, 
 pytestmark = pytest.mark.ray
 
 UNIFORM = {"search_space": {"x": {"type": "uniform", "low": 0, "high": 1}}}
-
-
-@pytest.fixture(scope="module")
-def connected() -> Iterator[None]:
-    """One embedded Ray for the module; the driver uses the connection that is there."""
-    import ray
-
-    os.environ["RAY_DEDUP_LOGS"] = "0"
-    ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level=logging.WARNING)
-    yield
-    ray.shutdown()
 
 
 class Node:
