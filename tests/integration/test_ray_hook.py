@@ -152,8 +152,10 @@ def test_local_folders_are_shipped(ray_connection: RayHead, tmp_path: Path) -> N
 
 
 def test_stop_lets_the_driver_finish_and_is_confirmed(ray_connection: RayHead) -> None:
+    # A head that was started in the background of a shell ignores SIGINT, and so do its jobs unless they ask for it.
     code = """
-import time
+import signal, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 try:
     print('ready', flush=True)
     time.sleep(600)
