@@ -12,7 +12,7 @@ import pytest
 import requests
 from airflow.sdk import DAG, task
 
-from airflow_provider_raynode import catalog, context, pickled, ray_node
+from airflow_provider_raynode import catalog, context, get_checkpoint, pickled, ray_node, report
 
 pytestmark = [pytest.mark.ray, pytest.mark.airflow]
 
@@ -270,3 +270,35 @@ def test_parameters_come_from_a_file(run_dag: Callable[..., Any], ray_connection
     fan_in = result.xcom("search.fan_in")
     assert catalog_for().load(fan_in["outputs"]["seen"]) == [0.5, 4, 7, [1, 2]], "op_kwargs win, the rest has its place"
     assert fan_in["best_config"] == {"x": 3}, "hyperparameters win"
+
+
+def test_the_textbook_loop_of_population_based_training(run_dag: Callable[..., Any], ray_connection: Any) -> None:
+    """A trial that takes over one that has ended has no steps left, and its own last report stands."""
+
+    def train(lr: float) -> None:
+        state = get_checkpoint() or {"i": 0, "score": 0.0}
+        for i in range(state["i"], 12):
+            state = {"i": i + 1, "score": state["score"] + lr}
+            report({"score": state["score"], "rate": lr}, checkpoint=state)
+
+    mutations = {"lr": {"type": "uniform", "low": 0.01, "high": 1}}
+    # The one change comes with the last step: the worse trial takes over a checkpoint with nothing left to do.
+    scheduler = {
+        "type": "pbt",
+        "perturbation_interval": 12,
+        "quantile_fraction": 0.5,
+        "synch": True,
+        "hyperparam_mutations": mutations,
+    }
+    space = {"lr": {"type": "grid_search", "values": [0.1, 1.0]}}
+    tune = {"metric": "score", "mode": "max", "search_space": space, "scheduler": scheduler}
+    with DAG("textbook_pbt", schedule=None) as dag_object:
+        config = {"ray_tune": tune, "default_resources": {"num_cpus": 0.5}}
+        ray_node("search", python_callable=train, ray_config=config, poll_interval_s=0.5)
+    result = run_dag(dag_object)
+    assert result.state == "success", result.states
+    tuned = result.xcom("search.fan_in")
+    assert (tuned["best_config"], tuned["completion"]["failed"]) == ({"lr": 1.0}, 0)
+    assert tuned["best_metrics"]["score"] == pytest.approx(12)
+    trials = catalog.Catalog(str(Path(tuned["trials"]["uri"]).parent)).load(tuned["trials"])
+    assert sorted(trials["rate"]) == [0.1, 1.0]
