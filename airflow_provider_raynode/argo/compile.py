@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_raynode.argo.conditions import depends_of, gate_depends, when_of
 from airflow_provider_raynode.argo.graph import Node, Scope, build_scopes
 from airflow_provider_raynode.argo.names import GATE, RAY_JOB_SUFFIX, argo_name, argo_names, workflow_name
+from airflow_provider_raynode.argo.ray_job import INDEX as RAY_JOB_INDEX
 from airflow_provider_raynode.argo.ray_job import OUTPUTS as RAY_JOB_OUTPUTS
 from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, ray_job_of, resource_template
 from airflow_provider_raynode.argo.schedule import Kind, Schedule
@@ -258,14 +259,16 @@ class _Compiler:
         source = fan_out_of(task)
         fan_out = argo_names(self._dag)[source.task_id]
         name = f"{node.name}{RAY_JOB_SUFFIX}"
-        self._ray_templates[name] = resource_template(name, task, *ray_job_of(self._dag, source))
+        in_group = scope.id is not None
+        self._ray_templates[name] = resource_template(name, task, *ray_job_of(self._dag, source), in_group=in_group)
         outputs = f"tasks.{fan_out}.outputs.parameters"
+        parameters = [{"name": each, "value": f"{{{{{outputs}.{each}}}}}"} for each in RAY_JOB_OUTPUTS]
+        if in_group:
+            parameters.append({"name": RAY_JOB_INDEX, "value": "{{inputs.parameters.index}}"})
         job = {
             "name": name,
             "template": name,
-            "arguments": {
-                "parameters": [{"name": each, "value": f"{{{{{outputs}.{each}}}}}"} for each in RAY_JOB_OUTPUTS]
-            },
+            "arguments": {"parameters": parameters},
             "depends": f"{fan_out}.Succeeded",
             "when": f"{{{{= tasks['{fan_out}'].outputs.parameters.state == 'success' }}}}",
         }

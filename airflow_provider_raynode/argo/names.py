@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Argo's limits: a task's or template's name, a workflow's (a Kubernetes label), a CronWorkflow's (it gets a suffix).
 LONGEST_NAME = 128
-LONGEST_WORKFLOW = 63
+LONGEST_WORKFLOW = LONGEST_LABEL = 63
 LONGEST_CRON_WORKFLOW = 52
 # Operators of the language of `depends`, which a task of that name would be taken for.
 RESERVED = frozenset(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.checks import Refusal
-from airflow_provider_raynode.argo.names import argo_name
+from airflow_provider_raynode.argo.names import LONGEST_LABEL, argo_name
 from airflow_provider_raynode.argo.shape import operator_class
 from airflow_provider_raynode.argo.yaml_writer import write_yaml
 from airflow_provider_raynode.exceptions import ConfigError
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 SPEC_URI, SPEC_SHA256 = "spec-uri", "spec-sha256"
 # What fan-out gives to the RayJob: outputs of its pod.
 OUTPUTS = (SPEC_URI, SPEC_SHA256)
+# The map index of the group around a Ray node: an input of its RayJob's template.
+INDEX = "index"
 # RayJob names end up in labels, with suffixes of KubeRay's.
 _LONGEST = 41
 
@@ -89,12 +91,18 @@ def ray_job_of(dag: DAG, fan_out: Any) -> tuple[KubeRay, dict[str, Any]]:
     return section.kuberay, for_ray_job(given)
 
 
-def resource_template(name: str, task: Any, cluster: KubeRay, runtime_env: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the template that creates the RayJob of an execution task and waits for its end."""
+def resource_template(
+    name: str, task: Any, cluster: KubeRay, runtime_env: Mapping[str, Any], *, in_group: bool = False
+) -> dict[str, Any]:
+    """Return the template that creates the RayJob of an execution task and waits for its end.
+
+    :param in_group: whether a mapped task group is around the node: then the template takes its map index.
+    """
     retry = {"retryStrategy": {"limit": str(task.retries), "retryPolicy": "Always"}} if task.retries else {}
+    inputs = (*OUTPUTS, *((INDEX,) if in_group else ()))
     return {
         "name": name,
-        "inputs": {"parameters": [{"name": each} for each in OUTPUTS]},
+        "inputs": {"parameters": [{"name": each} for each in inputs]},
         **retry,
         "resource": {
             "action": "create",
@@ -106,12 +114,12 @@ def resource_template(name: str, task: Any, cluster: KubeRay, runtime_env: Mappi
             "failureCondition": (
                 "status.jobDeploymentStatus in (Failed,ValidationFailed), status.jobStatus in (FAILED,STOPPED)"
             ),
-            "manifest": write_yaml(_manifest(task, cluster, runtime_env)),
+            "manifest": write_yaml(_manifest(task, cluster, runtime_env, in_group)),
         },
     }
 
 
-def _manifest(task: Any, cluster: KubeRay, runtime_env: Mapping[str, Any]) -> dict[str, Any]:
+def _manifest(task: Any, cluster: KubeRay, runtime_env: Mapping[str, Any], in_group: bool) -> dict[str, Any]:
     entrypoint = (
         "python -m airflow_provider_raynode.runtime "
         f"--spec '{{{{inputs.parameters.{SPEC_URI}}}}}' --sha256 {{{{inputs.parameters.{SPEC_SHA256}}}}}"
@@ -119,7 +127,7 @@ def _manifest(task: Any, cluster: KubeRay, runtime_env: Mapping[str, Any]) -> di
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": {"generateName": f"{argo_name(task.task_id.lower(), longest=_LONGEST)}-"},
+        "metadata": _metadata(task, in_group),
         "spec": {
             "entrypoint": entrypoint,
             **({"runtimeEnvYAML": write_yaml(dict(runtime_env))} if runtime_env else {}),
@@ -130,6 +138,24 @@ def _manifest(task: Any, cluster: KubeRay, runtime_env: Mapping[str, Any]) -> di
             "backoffLimit": 0,
             "rayClusterSpec": _cluster(cluster),
         },
+    }
+
+
+def _metadata(task: Any, in_group: bool) -> dict[str, Any]:
+    """Return name, labels and annotations of a RayJob: by its labels it is found and deleted with its run."""
+    labels = {
+        "workflows.argoproj.io/workflow": "{{workflow.name}}",
+        "raynode/workflow-uid": "{{workflow.uid}}",
+        "raynode/dag-id": argo_name(task.dag.dag_id, longest=LONGEST_LABEL),
+        "raynode/task": argo_name(task.task_id, longest=LONGEST_LABEL),
+    }
+    if in_group:
+        labels["raynode/map-index"] = f"{{{{inputs.parameters.{INDEX}}}}}"
+    return {
+        "generateName": f"{argo_name(task.task_id.lower(), longest=_LONGEST)}-",
+        "labels": labels,
+        # A label has no room for every id.
+        "annotations": {"raynode/dag-id": task.dag.dag_id, "raynode/task-id": task.task_id},
     }
 
 

@@ -280,6 +280,16 @@ def test_a_ray_job_between_fan_out_and_execution() -> None:
     assert found["search-tune-rayjob"]["retryStrategy"]["limit"] == "2"
     assert "retryStrategy" not in found["tune"]
     job = yaml.safe_load(resource["manifest"])
+    assert job["metadata"] == {
+        "generateName": "search-tune-",
+        "labels": {
+            "workflows.argoproj.io/workflow": "{{workflow.name}}",
+            "raynode/workflow-uid": "{{workflow.uid}}",
+            "raynode/dag-id": "ray-job",
+            "raynode/task": "search-tune",
+        },
+        "annotations": {"raynode/dag-id": "ray_job", "raynode/task-id": "search.tune"},
+    }
     assert job["spec"]["shutdownAfterJobFinishes"] is True
     assert "{{inputs.parameters.spec-uri}}" in job["spec"]["entrypoint"]
     (group,) = job["spec"]["rayClusterSpec"]["workerGroupSpecs"]
