@@ -83,6 +83,20 @@ def argo_run_callbacks(args: argparse.Namespace) -> int:
     return run_callbacks_command(args)
 
 
+def argo_end_ray_jobs(args: argparse.Namespace) -> int:
+    """End the RayJobs of a workflow that is over: what the export's exit handler calls."""
+    from airflow_provider_raynode.argo.end_ray_jobs import end_ray_jobs_command
+
+    return end_ray_jobs_command(args)
+
+
+def argo_make_way(args: argparse.Namespace) -> int:
+    """End what earlier tries of a RayJob left: what the export calls before it applies one."""
+    from airflow_provider_raynode.argo.end_ray_jobs import make_way_command
+
+    return make_way_command(args)
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of `raynode`."""
     parser = argparse.ArgumentParser(prog="raynode", description="Ray as one composite node in Airflow")
@@ -125,6 +139,18 @@ def _add_argo_commands(parser: argparse.ArgumentParser) -> None:
             "run a DAG's callbacks, when its workflow has ended",
             arguments.add_run_callbacks_arguments,
             argo_run_callbacks,
+        ),
+        (
+            "end-ray-jobs",
+            "end the RayJobs of a workflow that is over",
+            arguments.add_end_ray_jobs_arguments,
+            argo_end_ray_jobs,
+        ),
+        (
+            "make-way",
+            "end what earlier tries of a RayJob left, before it is applied",
+            arguments.add_make_way_arguments,
+            argo_make_way,
         ),
     ):
         action = actions.add_parser(name, help=text)

@@ -370,6 +370,9 @@ class NodeResult(_Told):
     versions: Versions
     resources: dict[str, float] = Field(default_factory=dict, description="what the cluster had")
     restored: int = Field(default=0, description="trials that an earlier attempt had finished")
+    cluster: str | None = Field(
+        default=None, description="name of the RayCluster that it ran on, where KubeRay made one"
+    )
 
 
 def seal(result: NodeResult) -> bytes:
@@ -403,3 +406,26 @@ def submission_id(dag_id: str, run_id: str, node_id: str, map_index: int, attemp
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", f"{dag_id}-{node_id}")[:80].strip("-")
     index = f"-{map_index}" if map_index >= 0 else ""
     return f"raynode-{name}{index}-{digest(key.encode())[:16]}-a{attempt}"
+
+
+_SUBMISSION = re.compile(r"raynode-(.*)-([0-9a-f]{16})-a(\d+)", re.DOTALL)
+# KubeRay takes 47 characters.
+_LONGEST_RAY_JOB, _LONGEST_WHAT = 47, 24
+
+
+def ray_job_name(submission_id: str) -> str:
+    """Return the name of the RayJob that runs a submission: the same for each try of it, another for each attempt.
+
+    Lower-case letters, digits and `-`, at most 47 characters, with a letter first.
+    """
+    match = _SUBMISSION.fullmatch(submission_id)
+    what, key, number = match.groups() if match else (submission_id, digest(submission_id.encode())[:16], "1")
+    # The end of it: it has the node's id and map index.
+    what = re.sub(r"[^a-z0-9]+", "-", what.lower())[-_LONGEST_WHAT:].lstrip("-0123456789").strip("-") or "search"
+    return f"{what}-{key[:12]}-a{number}"[:_LONGEST_RAY_JOB]
+
+
+def earlier_ray_job_names(name: str) -> tuple[str, ...]:
+    """Return the names of the RayJobs of the attempts before that of a RayJob, the newest first."""
+    base, _, number = name.rpartition("-a")
+    return tuple(f"{base}-a{each}" for each in range(int(number) - 1, 0, -1)) if number.isdigit() else ()

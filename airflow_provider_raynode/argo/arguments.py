@@ -86,3 +86,18 @@ def add_run_callbacks_arguments(parser: argparse.ArgumentParser) -> None:
     for name in ("--logical-date", "--scheduled-time", "--run-after"):
         parser.add_argument(name, default="", metavar="ISO", help="as in run-task")
     parser.add_argument("--structure", default="", metavar="HASH", help="structure of the exported DAG")
+    parser.add_argument(
+        "--end-ray-jobs", default="", metavar="UID", help="first end the RayJobs of the workflow with this uid"
+    )
+
+
+def add_end_ray_jobs_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `raynode argo end-ray-jobs`."""
+    parser.add_argument("--workflow-uid", required=True, metavar="UID", help="Argo's {{workflow.uid}}")
+    parser.add_argument("--status", default="", help="how the workflow ended, Argo's {{workflow.status}}")
+
+
+def add_make_way_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `raynode argo make-way`."""
+    parser.add_argument("--name", required=True, help="name of the RayJob that is about to be applied")
+    parser.add_argument("--spec-sha256", required=True, metavar="HEX", help="digest of the spec that it runs")

@@ -17,6 +17,17 @@ log = logging.getLogger(__name__)
 
 def run_callbacks_command(args: argparse.Namespace) -> int:
     """Run the callbacks that fit the status. One that fails is logged: as in Airflow, the run is what it was."""
+    ended = EXIT_SUCCESS
+    if args.end_ray_jobs:
+        # First: a callback may take its time, or hang. In this pod: of an exit handler that is a DAG, some releases of
+        # Argo run no second task after `argo stop`.
+        from airflow_provider_raynode.argo.end_ray_jobs import end_ray_jobs
+
+        ended = end_ray_jobs(args.end_ray_jobs, args.status)
+    return _run_callbacks(args) or ended
+
+
+def _run_callbacks(args: argparse.Namespace) -> int:
     try:
         with configured(args.configuration_file):
             from airflow_provider_raynode.argo.dag_file import load_dag

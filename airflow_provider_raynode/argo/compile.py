@@ -103,7 +103,7 @@ class _Compiler:
         templates += self._ray_templates.values()
         if any(node.podless for scope in self._scopes for node in scope.nodes) or any(s.gate for s in self._scopes):
             templates.append(Commented({"name": _EMPTY, "suspend": {"duration": "0"}}, "Nothing to do: no pod."))
-        if self._dag.has_on_success_callback or self._dag.has_on_failure_callback:
+        if self._ends():
             templates.append(self._on_exit())
         return [self._workflow(self._spec(templates)), *self._limits()]
 
@@ -132,7 +132,7 @@ class _Compiler:
 
     def _spec(self, templates: list[Any]) -> dict[str, Any]:
         spec: dict[str, Any] = {"entrypoint": _ENTRY}
-        if self._dag.has_on_success_callback or self._dag.has_on_failure_callback:
+        if self._ends():
             spec["onExit"] = _ON_EXIT
         spec["arguments"] = {"parameters": list(self._parameters())}
         spec["parallelism"] = self._dag.max_active_tasks
@@ -210,19 +210,37 @@ class _Compiler:
             f"The pod of {shown}.",
         )
 
+    def _has_callbacks(self) -> bool:
+        return bool(self._dag.has_on_success_callback or self._dag.has_on_failure_callback)
+
+    def _ends(self) -> bool:
+        """Whether there is something to do when the workflow ends: callbacks, RayJobs that may still run."""
+        return self._has_callbacks() or bool(self._ray_templates)
+
     def _on_exit(self) -> Any:
+        """Return the exit handler: one pod, since some releases of Argo end a DAG there after its first task.
+
+        That is after `argo stop`, which is what it is for.
+        """
         pod = self._settings.pod_for("", ())
         container = pod.container_fields()
         program = container.pop("command", None) or ["raynode"]
         fields = {key: value for key, value in pod.template_fields().items() if key != "retryStrategy"}
-        args = [*self._common, *self._run, "--status={{workflow.status}}"]
+        args, uid, comments = ["--status={{workflow.status}}"], "{{workflow.uid}}", []
+        command = "run-callbacks" if self._has_callbacks() else "end-ray-jobs"
+        if self._ray_templates:
+            comments.append("Ends the RayJobs that still run: after `argo stop`, for one.")
+            args.append(f"--end-ray-jobs={uid}" if self._has_callbacks() else f"--workflow-uid={uid}")
+        if self._has_callbacks():
+            comments.append("The DAG's on_success_callback and on_failure_callback.")
+            args = [*self._common, *self._run, *args]
         return Commented(
             {
                 "name": _ON_EXIT,
                 **fields,
-                "container": {"command": [*program, "argo", "run-callbacks"], "args": args, **container},
+                "container": {"command": [*program, "argo", command], "args": args, **container},
             },
-            "The DAG's on_success_callback and on_failure_callback.",
+            " ".join(comments),
         )
 
     # -- nodes -----------------------------------------------------------------------------------------------------
@@ -260,7 +278,10 @@ class _Compiler:
         fan_out = argo_names(self._dag)[source.task_id]
         name = f"{node.name}{RAY_JOB_SUFFIX}"
         in_group = scope.id is not None
-        self._ray_templates[name] = resource_template(name, task, *ray_job_of(self._dag, source), in_group=in_group)
+        container = self._templates.container_of(task)
+        self._ray_templates[name] = resource_template(
+            name, task, *ray_job_of(self._dag, source), container, in_group=in_group
+        )
         outputs = f"tasks.{fan_out}.outputs.parameters"
         parameters = [{"name": each, "value": f"{{{{{outputs}.{each}}}}}"} for each in RAY_JOB_OUTPUTS]
         if in_group:

@@ -10,19 +10,19 @@ from airflow_provider_raynode.argo.names import LONGEST_LABEL, argo_name
 from airflow_provider_raynode.argo.shape import operator_class
 from airflow_provider_raynode.argo.yaml_writer import write_yaml
 from airflow_provider_raynode.exceptions import ConfigError
+from airflow_provider_raynode.runtime.workflow_watch import VARIABLE as WORKFLOW_VARIABLE
+from airflow_provider_raynode.spec import ray_job_name
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
     from airflow_provider_raynode.config.kuberay import KubeRay, RayPods, WorkerGroup
 
-SPEC_URI, SPEC_SHA256 = "spec-uri", "spec-sha256"
+SPEC_URI, SPEC_SHA256, JOB_NAME, JOB_ID = "spec-uri", "spec-sha256", "job-name", "job-id"
 # What fan-out gives to the RayJob: outputs of its pod.
-OUTPUTS = (SPEC_URI, SPEC_SHA256)
+OUTPUTS = (SPEC_URI, SPEC_SHA256, JOB_NAME, JOB_ID)
 # The map index of the group around a Ray node: an input of its RayJob's template.
 INDEX = "index"
-# RayJob names end up in labels, with suffixes of KubeRay's.
-_LONGEST = 41
 
 
 def is_execution(task: Any) -> bool:
@@ -38,6 +38,20 @@ def is_fan_out(task: Any) -> bool:
 def fan_out_of(task: Any) -> Any:
     """Return the fan-out whose job an execution task runs, None where its `job` is no XCom of one."""
     return getattr(getattr(task, "job", None), "operator", None)
+
+
+def job_outputs(job: Mapping[str, Any]) -> dict[str, str]:
+    """Return the values of `OUTPUTS` for the JobRef that fan-out returned.
+
+    The RayJob's name and its job's id are pure functions of the attempt: whoever tries it again finds what there is.
+    """
+    submission_id = str(job["submission_id"])
+    return {
+        SPEC_URI: str(job["spec_uri"]),
+        SPEC_SHA256: str(job["spec_sha256"]),
+        JOB_NAME: ray_job_name(submission_id),
+        JOB_ID: submission_id,
+    }
 
 
 def ray_job_refusals(dag: DAG) -> Iterator[Refusal]:
@@ -92,10 +106,20 @@ def ray_job_of(dag: DAG, fan_out: Any) -> tuple[KubeRay, dict[str, Any]]:
 
 
 def resource_template(
-    name: str, task: Any, cluster: KubeRay, runtime_env: Mapping[str, Any], *, in_group: bool = False
+    name: str,
+    task: Any,
+    cluster: KubeRay,
+    runtime_env: Mapping[str, Any],
+    container: Mapping[str, Any],
+    *,
+    in_group: bool = False,
 ) -> dict[str, Any]:
-    """Return the template that creates the RayJob of an execution task and waits for its end.
+    """Return the template that makes the RayJob of an execution task, or finds it there, and waits for its end.
 
+    A try is lost more easily than the RayJob that it waits for. So the RayJob has a name of its own, which each try
+    applies: one that runs is adopted as it is. Before that, what failed is cleared away in an init container.
+
+    :param container: image and other fields of a container of ours.
     :param in_group: whether a mapped task group is around the node: then the template takes its map index.
     """
     retry = {"retryStrategy": {"limit": str(task.retries), "retryPolicy": "Always"}} if task.retries else {}
@@ -104,8 +128,9 @@ def resource_template(
         "name": name,
         "inputs": {"parameters": [{"name": each} for each in inputs]},
         **retry,
+        "initContainers": [_make_way(container)],
         "resource": {
-            "action": "create",
+            "action": "apply",
             # With the workflow, the RayJob goes as well.
             "setOwnerReference": True,
             # Argo takes a comma here as AND …
@@ -116,6 +141,20 @@ def resource_template(
             ),
             "manifest": write_yaml(_manifest(task, cluster, runtime_env, in_group)),
         },
+    }
+
+
+def _make_way(container: Mapping[str, Any]) -> dict[str, Any]:
+    program = container.get("command") or ["raynode"]
+    kept = ("image", "imagePullPolicy", "resources", "securityContext")
+    return {
+        "name": "make-way",
+        "command": [*program, "argo", "make-way"],
+        "args": [
+            f"--name={{{{inputs.parameters.{JOB_NAME}}}}}",
+            f"--spec-sha256={{{{inputs.parameters.{SPEC_SHA256}}}}}",
+        ],
+        **{key: container[key] for key in kept if key in container},
     }
 
 
@@ -130,6 +169,7 @@ def _manifest(task: Any, cluster: KubeRay, runtime_env: Mapping[str, Any], in_gr
         "metadata": _metadata(task, in_group),
         "spec": {
             "entrypoint": entrypoint,
+            "jobId": f"{{{{inputs.parameters.{JOB_ID}}}}}",
             **({"runtimeEnvYAML": write_yaml(dict(runtime_env))} if runtime_env else {}),
             "submissionMode": "K8sJobMode",
             "shutdownAfterJobFinishes": True,
@@ -152,7 +192,7 @@ def _metadata(task: Any, in_group: bool) -> dict[str, Any]:
     if in_group:
         labels["raynode/map-index"] = f"{{{{inputs.parameters.{INDEX}}}}}"
     return {
-        "generateName": f"{argo_name(task.task_id.lower(), longest=_LONGEST)}-",
+        "name": f"{{{{inputs.parameters.{JOB_NAME}}}}}",
         "labels": labels,
         # A label has no room for every id.
         "annotations": {"raynode/dag-id": task.dag.dag_id, "raynode/task-id": task.task_id},
@@ -166,10 +206,18 @@ def _cluster(cluster: KubeRay) -> dict[str, Any]:
         **({"enableInTreeAutoscaling": True} if scaling else {}),
         "headGroupSpec": {
             "rayStartParams": cluster.head.ray_start_params,
-            "template": _pods(cluster, cluster.head, "ray-head"),
+            "template": _with_workflow(_pods(cluster, cluster.head, "ray-head")),
         },
         "workerGroupSpecs": [_worker_group(cluster, group) for group in cluster.worker_groups],
     }
+
+
+def _with_workflow(pods: dict[str, Any]) -> dict[str, Any]:
+    """Tell the head's pod, where the driver runs, whose it is: it ends when its workflow does."""
+    container = pods["spec"]["containers"][0]
+    workflow = {"name": WORKFLOW_VARIABLE, "value": "{{workflow.namespace}}/{{workflow.name}}/{{workflow.uid}}"}
+    container["env"] = [*container.get("env", []), workflow]
+    return pods
 
 
 def _worker_group(cluster: KubeRay, group: WorkerGroup) -> dict[str, Any]:

@@ -294,9 +294,11 @@ class _Runner:
             indexes = map_indexes(self._dag, mapped_id, self._store) if state == "success" else []
             values[name] = json.dumps(indexes or [])
         if self._call.ray == "rayjob" and state == "success":
+            from airflow_provider_raynode.argo.ray_job import job_outputs
+
             _, job = self._store.xcom(self._task.task_id, self._index, "return_value")
             if isinstance(job, Mapping) and "spec_uri" in job:
-                values |= {"spec-uri": job["spec_uri"], "spec-sha256": job["spec_sha256"]}
+                values |= job_outputs(job)
         write_outputs(self._call.outputs, values)
 
     # -- which instance --------------------------------------------------------------------------------------------

@@ -176,13 +176,19 @@ class Driver:
     def _watched(self) -> Iterator[None]:
         """Hold the job to its limits, in a thread: the search itself may be deep in Ray."""
         from airflow_provider_raynode.runtime.limits import Watch
+        from airflow_provider_raynode.runtime.workflow_watch import WorkflowWatch
 
         self._watch = Watch(self.spec, self._attempt, end=self._end, attaches=not self._embedded)
-        self._watch.start()
+        watches = [self._watch, WorkflowWatch.of_pod(end=self._end)]
+        for each in watches:
+            if each is not None:
+                each.start()
         try:
             yield
         finally:
-            self._watch.stop()
+            for each in watches:
+                if each is not None:
+                    each.stop()
 
     def _delete_secrets(self) -> None:
         if self._secrets is not None:
@@ -204,6 +210,8 @@ class Driver:
             versions=_versions(),
             resources=self._resources,
             restored=self._restored,
+            # KubeRay names the cluster so in each of its pods.
+            cluster=os.environ.get("RAY_CLUSTER_NAME") or None,
             **fields,
         )
         self._attempt.write_bytes(f"{self.spec.attempt_prefix}/result.json", seal(result))

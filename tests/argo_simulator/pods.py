@@ -157,6 +157,17 @@ class PodRunner:
             return Outcome("Error", f"cannot save parameter {missing}: no such file", code, outputs, result)
         return Outcome("Succeeded", "", code, outputs, result)
 
+    async def run_init(self, pod: Pod, *, stop: asyncio.Future[str]) -> Outcome | None:
+        """Run a pod's init containers; return how the pod ended, None where its main container may begin."""
+        pod.directory.mkdir(parents=True)
+        rewrites = self._rewrites(pod)
+        for container in pod.spec["initContainers"]:
+            code, why = await self._run_container(container, pod, rewrites, None, stop, is_main=False)
+            if code or why:
+                message = why or f"init container {container['name']}: Error (exit code {code})"
+                return Outcome("Failed", message, code, {})
+        return None
+
     async def _run_container(
         self,
         container: dict[str, Any],

@@ -6,6 +6,7 @@ import asyncio
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def simulate(
     fork_server: ForkServer | None = None,
     kill_after_s: float = 5.0,
     timeout: float = 600,
+    retry_of: Result | None = None,
 ) -> Result:
     """Run a workflow to its end.
 
@@ -55,16 +57,21 @@ def simulate(
     :param max_pods: of this machine, whatever the workflow's parallelism.
     :param time_scale: factor on backoff and on suspend durations; 0 waits for nothing.
     :param resource_handler: called with the manifest and the action of a resource template, may be a coroutine; it
-        returns the object in its last state: `{"status": {…}}`.
+        returns the object in its last state: `{"status": {…}}`, or a function that returns it as it is now, and None
+        when it is gone.
     :param lose_pod: called with a node's path and the number of the try, before it runs; a text that it returns ends
         the node in Error with no outputs and no exit code, as a pod that was deleted or evicted.
     :param stop_when: polled; `Stop` (the exit handler still runs) or `Terminate` or True ends the workflow.
     :param kill_after_s: between SIGTERM and SIGKILL.
     :param timeout: seconds for the whole run.
+    :param retry_of: a run of this workflow that failed: `argo retry` of it. Name and uid stay, what has succeeded is
+        kept with its outputs, the rest begins anew with tries from 0 (FormulateRetryWorkflow in util.go).
     :raises SimulationRefused: Argo would not take the workflow.
     :raises Unsupported: the simulator does not know a part of it.
     :raises TimeoutError: after `timeout`; every pod is killed.
     """
+    if retry_of is not None:
+        name, uid = retry_of.name, retry_of.uid
     submission = submit(
         source,
         parameters or {},
@@ -85,13 +92,27 @@ def simulate(
     )
     workdir = workdir or Path(tempfile.mkdtemp(prefix="argo-simulator-"))
     settings = Settings(runner, workdir, max_pods, time_scale, resource_handler, lose_pod)
-    return asyncio.run(_run(submission, settings, stop_when, timeout))
+    return asyncio.run(_run(submission, settings, stop_when, timeout, _kept(retry_of)))
+
+
+def _kept(earlier: Result | None) -> dict[str, Node]:
+    """Return the nodes that a retry keeps: leaves that have succeeded, but none of the exit handler's."""
+    return {
+        node.name: replace(node, kind="Pod", children=[], outbound=[])
+        for node in (earlier.nodes.values() if earlier else ())
+        if node.phase == "Succeeded" and node.kind in ("Pod", "Retry", "Suspend") and not node.path.startswith("onExit")
+    }
 
 
 async def _run(
-    submission: Submission, settings: Settings, stop_when: Callable[[], str | bool | None] | None, timeout: float
+    submission: Submission,
+    settings: Settings,
+    stop_when: Callable[[], str | bool | None] | None,
+    timeout: float,
+    kept: dict[str, Node],
 ) -> Result:
     walk = Walk(submission, settings)
+    walk.kept = kept
     watchers = [asyncio.create_task(_watch_deadline(walk))]
     if stop_when is not None:
         watchers.append(asyncio.create_task(_watch_stop(walk, stop_when)))

@@ -27,6 +27,7 @@ from argo_simulator.validation import inputs_with_values, template_type
 
 _KINDS = {"container": "Pod", "script": "Pod", "resource": "Pod", "dag": "DAG", "steps": "Steps", "suspend": "Suspend"}
 _DEADLINE = "Step exceeded its deadline"
+_RESOURCE_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Walk:
         self.variables: dict[str, Any] = dict(submission.variables)
         self.locks = Locks(submission.config_maps)
         self.unresolved: list[tuple[str, str]] = []
+        self.kept: dict[str, Node] = {}
         self.shutdown = ""  # Stop or Terminate
         self.deadline_passed = False
         # Set while pods are to end; those of the exit handler have one of their own.
@@ -93,7 +95,9 @@ class Walk:
         return self.add(call, "Skipped").end(phase, message)
 
     async def execute(self, call: Call) -> Node:
-        """Execute a template to its end."""
+        """Execute a template to its end; what an earlier run of the same workflow has kept is not executed again."""
+        if call.name in self.kept:
+            return self.graph.add(self.kept[call.name])
         try:
             template = self._processed(call)
         except TemplateError as error:
@@ -237,7 +241,7 @@ class Walk:
                     node.tries.append(Try("Error", None, lost, None, started=node.started))
                     node.end("Error", lost)
                 elif kind == "resource":
-                    await self._resource(node, template)
+                    await self._resource(node, call, template)
                 else:
                     await self._container(node, call, template)
             finally:
@@ -280,7 +284,7 @@ class Walk:
         self._pods += 1
         label = "".join(each if each.isalnum() or each in "-_." else "_" for each in call.path)[-80:]
         parameters = (template.get("outputs") or {}).get("parameters") or []
-        sources = {each["name"]: each["valueFrom"] for each in parameters}
+        sources = {each["name"]: each["valueFrom"] for each in parameters if "path" in each["valueFrom"]}
         return Pod(
             spec=spec,
             directory=self.settings.workdir / f"{self._pods:03}-{label}",
@@ -296,16 +300,33 @@ class Walk:
             },
         )
 
-    async def _resource(self, node: Node, template: dict[str, Any]) -> None:
-        """Give the manifest to the test's handler; what it returns is the object in its last state."""
+    async def _resource(self, node: Node, call: Call, template: dict[str, Any]) -> None:
+        """Run the init containers, then give the manifest to the test's handler, which stands for `argoexec resource`.
+
+        It returns the object in its last state, or a function that looks at it: that is then asked until a condition
+        is met (WaitResource), or the pod is stopped, which leaves the object as it is.
+        """
         body = template["resource"]
         handler = self.settings.resource_handler
         if handler is None:
             raise Unsupported(f"{node.path}: a resource template needs a resource_handler")
         manifest = yaml.safe_load(body.get("manifest") or "{}")
+        if body.get("setOwnerReference"):
+            owner = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "controller": True}
+            owner |= {"name": self.submission.name, "uid": self.submission.uid}
+            manifest["metadata"].setdefault("ownerReferences", []).append(owner)
+        pod = self._make_pod(call, template) if template.get("initContainers") else None
+        if pod is not None and (outcome := await self.settings.runner.run_init(pod, stop=self._stop_of(call))):
+            self._settle(node, outcome, pod)
+            return
         found = handler(manifest, body["action"])
         if inspect.isawaitable(found):
             found = await found
+        if callable(found):
+            found = await self._awaited(found, body, self._stop_of(call))
+        if isinstance(found, Outcome):
+            self._settle(node, found, pod)
+            return
         found = dict(found or {})
         phase = resources.verdict(body, found)
         if not phase:
@@ -313,7 +334,20 @@ class Walk:
         else:
             message = "" if phase == "Succeeded" else f"Resource failed: failureCondition {body['failureCondition']!r}"
         outputs = self._resource_outputs(template, found) if phase == "Succeeded" else {}
-        self._settle(node, Outcome(phase, message, 0 if phase == "Succeeded" else 1, outputs), None)
+        self._settle(node, Outcome(phase, message, 0 if phase == "Succeeded" else 1, outputs), pod)
+
+    async def _awaited(
+        self, look: Callable[[], dict[str, Any] | None], body: dict[str, Any], stop: asyncio.Future[str]
+    ) -> dict[str, Any] | Outcome:
+        while not stop.done():
+            found = look()
+            if found is None:
+                message = "The resource has been deleted while its status was still being checked"
+                return Outcome("Failed", f"Error (exit code 1): {message}", 1, {})
+            if resources.verdict(body, found):
+                return found
+            await asyncio.wait({stop}, timeout=_RESOURCE_POLL_S)
+        return Outcome("Failed", stop.result(), 143, {})
 
     def _resource_outputs(self, template: dict[str, Any], found: dict[str, Any]) -> dict[str, str]:
         outputs = {}

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from compare import _states
+from kubernetes_stand_in import KubeRay, Kubernetes
 from oracle import Outcome, airflow_outcome
 from workflow import Argo
 
@@ -72,28 +70,6 @@ def test_the_tuning_example_runs_as_it_is(airflow_db: None, argo: Argo) -> None:
     }
 
 
-class Kubernetes:
-    """What KubeRay does with a RayJob, as far as Argo sees it: the entrypoint runs once, its exit is the job's status.
-
-    The entrypoint is run with an embedded Ray in the place of the RayJob's cluster.
-    """
-
-    def __init__(self, env: dict[str, str]) -> None:
-        self.env = env
-        self.manifests: list[dict[str, Any]] = []
-
-    def __call__(self, manifest: dict[str, Any], action: str) -> dict[str, Any]:
-        self.manifests.append(manifest)
-        program, *arguments = shlex.split(manifest["spec"]["entrypoint"])
-        assert program == "python"
-        done = subprocess.run(
-            [sys.executable, *arguments, "--local"], env={**os.environ, **self.env}, check=False, timeout=300
-        )
-        status = "SUCCEEDED" if done.returncode == 0 else "FAILED"
-        deployment = "Complete" if done.returncode == 0 else "Failed"
-        return {"status": {"jobStatus": status, "jobDeploymentStatus": deployment}}
-
-
 NODE = """
 from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, task
@@ -143,16 +119,23 @@ with DAG("on_a_ray_job"):
 """
 
 
+@pytest.fixture
+def kuberay(tmp_path: Path) -> Iterator[KubeRay]:
+    with Kubernetes(tmp_path / "kubernetes") as kubernetes:
+        kuberay = KubeRay(kubernetes, {"RAY_AUTH_MODE": "disabled"})
+        yield kuberay
+        kuberay.close()
+
+
 @pytest.mark.parametrize("fail", [False, True])
-def test_a_search_as_a_ray_job(fail: bool, airflow_db: None, argo: Argo, tmp_path: Path) -> None:
+def test_a_search_as_a_ray_job(fail: bool, airflow_db: None, argo: Argo, tmp_path: Path, kuberay: KubeRay) -> None:
     path = tmp_path / "ray_job.py"
     path.write_text(NODE.format(fail=fail))
-    kubernetes = Kubernetes({"RAY_AUTH_MODE": "disabled"})
     airflow = airflow_outcome(load_dag(path))
-    ours = argo.run(load_dag(path), path, ray="rayjob", resource_handler=kubernetes)
+    ours = argo.run(load_dag(path), path, ray="rayjob", resource_handler=kuberay, env=kuberay.kubernetes.env)
     assert _states(ours) == _states(airflow), argo.last.report()
     assert ours.state == airflow.state
-    (manifest,) = kubernetes.manifests
+    (manifest,) = kuberay.manifests
     assert manifest["kind"] == "RayJob"
     assert manifest["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["replicas"] == 2
     if fail:

@@ -44,10 +44,12 @@ class Argo:
             **options.pop("settings", {}),
         }
         text = export_dag(dag, dag_file, settings=settings, ray=options.pop("ray", "submit")).text
-        name = f"{dag.dag_id.lower().replace('_', '-')[:40]}-{self.runs}"
+        workdir = name = f"{dag.dag_id.lower().replace('_', '-')[:40]}-{self.runs}"
+        if (again := options.get("retry_of")) is not None:
+            name = again.name
         result = simulate(
             text,
-            workdir=self.folder / "pods" / name,
+            workdir=self.folder / "pods" / workdir,
             name=name,
             uid="1234",
             fork_server=options.pop("server", self.server),

@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[2] / "airflow_provider_raynode"
 NAME = PACKAGE.name
-PURE = {"config", "catalog", "spec", "returns", "exceptions", "work", "texts"}
+PURE = {"config", "catalog", "spec", "returns", "exceptions", "work", "texts", "kubernetes_api", "ray_jobs"}
 # room -> rooms of the package that it may import, at any level
 MAY_USE = {
     "exceptions": set(),
@@ -22,10 +22,12 @@ MAY_USE = {
     "catalog": {"exceptions", "hooks"},  # hooks by name only, where Airflow is loaded already
     "spec": {"config", "exceptions", "returns", "texts"},
     "work": {"catalog", "spec"},
-    "runtime": {"catalog", "config", "exceptions", "returns", "spec", "texts", "work"},
+    "kubernetes_api": {"exceptions"},
+    "ray_jobs": {"kubernetes_api"},
+    "runtime": {"catalog", "config", "exceptions", "kubernetes_api", "returns", "spec", "texts", "work"},
     "hooks": {"catalog", "config", "exceptions", "launchers", "links", "spec"},
-    "argo": {"catalog", "config", "exceptions", "hooks", "operators", "runtime"},
-    "launchers": {"catalog", "config", "exceptions", "hooks", "spec"},
+    "argo": {"catalog", "config", "exceptions", "hooks", "kubernetes_api", "operators", "ray_jobs", "runtime", "spec"},
+    "launchers": {"catalog", "config", "exceptions", "hooks", "kubernetes_api", "ray_jobs", "spec"},
 }
 
 

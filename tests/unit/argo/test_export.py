@@ -281,7 +281,7 @@ def test_a_ray_job_between_fan_out_and_execution() -> None:
     assert "retryStrategy" not in found["tune"]
     job = yaml.safe_load(resource["manifest"])
     assert job["metadata"] == {
-        "generateName": "search-tune-",
+        "name": "{{inputs.parameters.job-name}}",
         "labels": {
             "workflows.argoproj.io/workflow": "{{workflow.name}}",
             "raynode/workflow-uid": "{{workflow.uid}}",

@@ -1,0 +1,259 @@
+"""A stand-in for Kubernetes' API and for KubeRay, as far as RayJobs need them: HTTPS, rights, real drivers.
+
+`Kubernetes` speaks get, list and delete as the real API does: bearer tokens, label selectors, preconditions, answers of
+kind Status. `KubeRay` runs the entrypoint of each RayJob as a process, with an embedded Ray in the place of its
+cluster: it ends by SIGTERM when its RayJob is deleted, and its exit code becomes the RayJob's status.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import os
+import shlex
+import signal
+import ssl
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import certificates
+
+NAMESPACE = "argo"
+
+
+class Kubernetes:
+    """The API; use it as a context manager.
+
+    :ivar objects: by (plural, name).
+    :ivar rights: (verb, plural) that the service account has; None for all.
+    :ivar faults: statuses that the next requests get in the place of their answers.
+    :ivar requests: (verb, plural, name) of what was asked.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.lock = threading.RLock()
+        self.objects: dict[tuple[str, str], dict[str, Any]] = {}
+        self.rights: set[tuple[str, str]] | None = None
+        self.faults: list[int] = []
+        self.requests: list[tuple[str, str, str]] = []
+        self.on_delete: Callable[[dict[str, Any]], bool] = lambda found: True
+        self.folder = folder / "service-account"
+        self.folder.mkdir(parents=True)
+        pem = certificates.self_signed(self.folder)
+        (self.folder / "ca.crt").write_bytes(pem.read_bytes()[pem.read_bytes().index(b"-----BEGIN CERT") :])
+        (self.folder / "namespace").write_text(NAMESPACE)
+        self.token = ""
+        self.rotate()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server.daemon_threads = True
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(pem)
+        self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a pod of this cluster has in its environment."""
+        return {
+            "KUBERNETES_SERVICE_HOST": "127.0.0.1",
+            "KUBERNETES_SERVICE_PORT": str(self._server.server_port),
+            "RAYNODE_SERVICE_ACCOUNT_FOLDER": str(self.folder),
+        }
+
+    def rotate(self) -> None:
+        """Replace the token: the old one is not taken any more."""
+        self.token = uuid.uuid4().hex
+        (self.folder / "token").write_text(self.token)
+
+    def __enter__(self) -> Kubernetes:
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def put(self, plural: str, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object, or replace it, and return it."""
+        made = json.loads(json.dumps(found))
+        metadata = made.setdefault("metadata", {})
+        metadata.setdefault("uid", str(uuid.uuid4()))
+        metadata.setdefault("namespace", NAMESPACE)
+        metadata.setdefault("creationTimestamp", datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+        with self.lock:
+            self.objects[plural, metadata["name"]] = made
+        return dict(made)
+
+    def find(self, plural: str, name: str) -> dict[str, Any] | None:
+        """Return a copy of an object."""
+        with self.lock:
+            found = self.objects.get((plural, name))
+            return None if found is None else copy.deepcopy(found)
+
+    def names(self, plural: str) -> list[str]:
+        with self.lock:
+            return [name for kind, name in self.objects if kind == plural]
+
+    def _answer(self, method: str, path: str, body: bytes, token: str) -> tuple[int, dict[str, Any]]:
+        split = urlsplit(path)
+        parts = [unquote(each) for each in split.path.strip("/").split("/")]
+        plural, *rest = parts[parts.index("namespaces") + 2 :]
+        name = rest[0] if rest else ""
+        verb = {"GET": "get" if name else "list", "DELETE": "delete"}[method]
+        with self.lock:
+            self.requests.append((verb, plural, name))
+            if self.faults:
+                return self._status(self.faults.pop(0), "out of order")
+            if token != f"Bearer {self.token}":
+                return self._status(401, "Unauthorized")
+            if self.rights is not None and (verb, plural) not in self.rights:
+                who = f"system:serviceaccount:{NAMESPACE}:raynode"
+                return self._status(403, f'{plural} is forbidden: User "{who}" cannot {verb} resource "{plural}"')
+            if verb == "list":
+                selector = parse_qs(split.query).get("labelSelector", [""])[0]
+                return 200, {"items": [copy.deepcopy(each) for each in self._selected(plural, selector)]}
+            found = self.objects.get((plural, name))
+            if found is None:
+                return self._status(404, f'{plural} "{name}" not found', name)
+            if verb == "get":
+                return 200, copy.deepcopy(found)
+            uid = (json.loads(body or b"{}").get("preconditions") or {}).get("uid")
+            if uid and uid != found["metadata"]["uid"]:
+                return self._status(409, "the UID in the precondition does not match", name)
+            found["metadata"].setdefault("deletionTimestamp", "2026-01-01T00:00:00Z")
+            if self.on_delete(found):
+                del self.objects[plural, name]
+            return 200, copy.deepcopy(found)
+
+    def _selected(self, plural: str, selector: str) -> Iterator[dict[str, Any]]:
+        wanted = dict(each.split("=", 1) for each in selector.split(",") if each)
+        for (kind, _), found in list(self.objects.items()):
+            labels = found["metadata"].get("labels") or {}
+            if kind == plural and wanted.items() <= labels.items():
+                yield found
+
+    def _status(self, code: int, message: str, name: str = "") -> tuple[int, dict[str, Any]]:
+        details = {"details": {"name": name}} if name else {}
+        return code, {"kind": "Status", "status": "Failure", "message": message, "code": code, **details}
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        kubernetes = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                token = self.headers.get("Authorization", "")
+                code, found = kubernetes._answer(self.command, self.path, self.rfile.read(length), token)
+                data = json.dumps(found).encode()
+                self.send_response(code)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_DELETE = do_GET
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        return Handler
+
+
+class KubeRay:
+    """Runs the RayJobs of a `Kubernetes`, and is what the simulator of Argo gives resource templates to.
+
+    :param env: of the pods of every cluster.
+    :param broken: names of RayJobs whose pods never start, with the status that KubeRay ends them with.
+    """
+
+    def __init__(self, kubernetes: Kubernetes, env: Mapping[str, str]) -> None:
+        self.kubernetes = kubernetes
+        self.env = dict(env)
+        self.broken: Callable[[dict[str, Any]], dict[str, Any] | None] = lambda found: None
+        self.started: list[str] = []
+        self.manifests: list[dict[str, Any]] = []
+        self.logs: list[Path] = []
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        kubernetes.on_delete = self._deleted
+
+    def __call__(self, manifest: dict[str, Any], action: str) -> Callable[[], dict[str, Any] | None]:
+        """Apply or create a RayJob; return what looks at it."""
+        name = manifest["metadata"]["name"]
+        self.manifests.append(manifest)
+        with self.kubernetes.lock:
+            there = self.kubernetes.find("rayjobs", name)
+            assert action == "apply" or there is None, f"{name} already exists"
+            if there is None:
+                self._begin(self.kubernetes.put("rayjobs", manifest))
+        return lambda: self.kubernetes.find("rayjobs", name)
+
+    def close(self) -> None:
+        for process in self._running.values():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+    def pids(self) -> dict[str, int]:
+        """Return the drivers that run, by RayCluster."""
+        return {cluster: each.pid for cluster, each in self._running.items() if each.poll() is None}
+
+    def _begin(self, job: dict[str, Any]) -> None:
+        name = job["metadata"]["name"]
+        cluster = f"{name}-{uuid.uuid4().hex[:5]}"
+        status = {"jobId": job["spec"].get("jobId", ""), "rayClusterName": cluster}
+        if (end := self.broken(job)) is not None:
+            self._set(job, {**status, **end})
+            return
+        self._set(job, {**status, "jobStatus": "RUNNING", "jobDeploymentStatus": "Running"})
+        program, *arguments = shlex.split(job["spec"]["entrypoint"])
+        assert program == "python"
+        head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
+        variables = {each["name"]: each["value"] for each in head.get("env") or []}
+        self.logs.append(self.kubernetes.folder.parent / f"driver-{len(self.logs)}.log")
+        with self.logs[-1].open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-u", *arguments, "--local"],
+                env={**os.environ, **self.env, **self.kubernetes.env, **variables, "RAY_CLUSTER_NAME": cluster},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.started.append(name)
+        self._running[cluster] = process
+        threading.Thread(target=self._follow, args=(job, cluster, process), daemon=True).start()
+
+    def _follow(self, job: dict[str, Any], cluster: str, process: subprocess.Popen[bytes]) -> None:
+        code = process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with self.kubernetes.lock:
+            key = ("rayjobs", job["metadata"]["name"])
+            found = self.kubernetes.objects.get(key)
+            if found is None or found["metadata"]["uid"] != job["metadata"]["uid"]:
+                return
+            if found["metadata"].get("deletionTimestamp"):
+                del self.kubernetes.objects[key]  # its finalizer waited for the job
+                return
+            ended = ("SUCCEEDED", "Complete") if code == 0 else ("FAILED", "Failed")
+            reason = {} if code == 0 else {"reason": "AppFailed", "message": f"Job entrypoint exit code {code}"}
+            self._set(found, {**found["status"], "jobStatus": ended[0], "jobDeploymentStatus": ended[1], **reason})
+
+    def _set(self, job: dict[str, Any], status: dict[str, Any]) -> None:
+        with self.kubernetes.lock:
+            self.kubernetes.objects["rayjobs", job["metadata"]["name"]]["status"] = status
+
+    def _deleted(self, found: dict[str, Any]) -> bool:
+        """End the driver of a RayJob; return whether the object goes at once."""
+        process = self._running.get((found.get("status") or {}).get("rayClusterName", ""))
+        if process is None or process.poll() is not None:
+            return True
+        process.terminate()
+        return False
