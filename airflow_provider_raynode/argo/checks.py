@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.expansion import mapped_node, source_ids
-from airflow_provider_raynode.argo.graph import CycleThroughGroupError, build_scopes
+from airflow_provider_raynode.argo.graph import tasks_between
 from airflow_provider_raynode.argo.pod_override import pod_override_problem
 from airflow_provider_raynode.argo.schedule import Schedule
 from airflow_provider_raynode.argo.shape import has_default, operator_class, rule_of, scope_of
+from airflow_provider_raynode.config._section import did_you_mean
 from airflow_provider_raynode.exceptions import RayNodeError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ ALLOWABLE = {
     "backoff-factor": "the factor is rounded to a whole number",
     "catchup": "runs begin with the export, missed ones are not made up for",
     "deadline": "no deadline alert is sent",
-    "end-date": "the schedule goes on until the CronWorkflow is suspended",
+    "end-date": "the task runs as long as the DAG does",
     "fail-fast": "the other tasks go on when one has failed",
     "group-trigger-rule": "the rule is decided for each map index by itself",
     "max-active-tis": "the instances of the task are limited by max_active_tasks alone",
@@ -31,7 +31,6 @@ ALLOWABLE = {
     "pool": "the task runs without the pool's limit",
     "pool-slots": "the task counts as one slot",
     "retry-policy": "retries wait for retry_delay; that the policy says FAIL counts",
-    "start-date": "the schedule begins with the export",
 }
 # Airflow may decide these by the first instances that end, before a mapped group is expanded (TriggerRuleDep).
 _EARLY_RULES = ("none_failed_min_one_success", "one_success")
@@ -67,23 +66,22 @@ class RefusedError(RayNodeError):
 def check_allowed(allow: Iterable[str]) -> frozenset[str]:
     """Return the features to allow.
 
-    :raises RayNodeError: one is none, or not safe to allow.
+    :raises RayNodeError: some are none, or not safe to allow; a line for each.
     """
     asked = frozenset(allow)
     if unknown := sorted(asked - set(ALLOWABLE)):
-        raise RayNodeError(f"--allow {unknown[0]}: allowed are: {', '.join(sorted(ALLOWABLE))}")
+        known = ", ".join(sorted(ALLOWABLE))
+        near = {each: did_you_mean(each, ALLOWABLE).lstrip(",;") for each in unknown}
+        raise RayNodeError("\n".join(f"--allow {each}:{hint} allowed are: {known}" for each, hint in near.items()))
     return asked
 
 
-def find_refusals(
-    dag: DAG, schedule: Schedule, *, pools: Iterable[str] = (), now: datetime | None = None
-) -> list[Refusal]:
+def find_refusals(dag: DAG, schedule: Schedule, *, pools: Iterable[str] = ()) -> list[Refusal]:
     """Return everything of a DAG that Argo cannot do, the DAG's own first, then by task.
 
     :param pools: the pools whose sizes the settings give.
-    :param now: the time that dates are compared with; default: the clock's.
     """
-    found = [*_of_dag(dag, schedule, now or datetime.now(UTC)), *_of_params(dag, schedule)]
+    found = [*_of_dag(dag, schedule), *_of_params(dag, schedule)]
     known = {_DEFAULT_POOL, *pools}
     for task in dag.tasks:
         found += _of_task(task, known)
@@ -91,13 +89,13 @@ def find_refusals(
     return found
 
 
-def _of_dag(dag: DAG, schedule: Schedule, now: datetime) -> Iterator[Refusal]:
+def _of_dag(dag: DAG, schedule: Schedule) -> Iterator[Refusal]:
     if not dag.tasks:
         yield Refusal("empty-dag", "the DAG has no tasks", "add a task")
-    if schedule.problem:
-        yield Refusal(schedule.feature, schedule.problem, schedule.remedy)
-    if schedule.crons:
-        yield from _of_dates(dag, now)
+    for problem in schedule.problems:
+        yield Refusal(problem.feature, problem.reason, problem.remedy)
+    if schedule.repeats:
+        yield from _of_dates(dag)
     if dag.deadline:
         yield Refusal(
             "deadline", "deadline alerts are sent by Airflow's scheduler", "use dagrun_timeout, which is held"
@@ -110,10 +108,7 @@ def _of_dag(dag: DAG, schedule: Schedule, now: datetime) -> Iterator[Refusal]:
             f"max_consecutive_failed_dag_runs={dag.max_consecutive_failed_dag_runs} pauses the DAG in Airflow",
             "leave it out",
         )
-    try:
-        build_scopes(dag)
-    except CycleThroughGroupError as error:
-        group, between = error.args
+    for group, between in tasks_between(dag):
         yield Refusal(
             "group-cycle",
             f"it lies between two tasks of the mapped group {group}, which is one node in Argo",
@@ -122,15 +117,13 @@ def _of_dag(dag: DAG, schedule: Schedule, now: datetime) -> Iterator[Refusal]:
         )
 
 
-def _of_dates(dag: DAG, now: datetime) -> Iterator[Refusal]:
+def _of_dates(dag: DAG) -> Iterator[Refusal]:
     if dag.catchup:
         yield Refusal("catchup", "Argo makes no runs for the past", "set catchup=False; submit past runs by hand")
-    if dag.start_date is not None and dag.start_date > now:
-        yield Refusal(
-            "start-date", f"start_date {dag.start_date:%Y-%m-%d %H:%M} is in the future", "apply the export then"
-        )
-    if dag.end_date is not None:
-        yield Refusal("end-date", f"a CronWorkflow has no end_date ({dag.end_date:%Y-%m-%d %H:%M})", "leave it out")
+    for task in dag.tasks:
+        if task.end_date is not None and task.end_date != dag.end_date:
+            reason = f"the task's own end_date ({task.end_date:%Y-%m-%d %H:%M}) ends it before the DAG"
+            yield Refusal("end-date", reason, "give it to the DAG", task.task_id)
 
 
 def _of_params(dag: DAG, schedule: Schedule) -> Iterator[Refusal]:
@@ -138,7 +131,7 @@ def _of_params(dag: DAG, schedule: Schedule) -> Iterator[Refusal]:
         if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii() or name == "logical-date":
             reason = f"the param {name!r} is not a name for a parameter of Argo"
             yield Refusal("param-name", reason, "name it with letters, digits, - and _ (logical-date is taken)")
-        elif schedule.kind != "template" and not has_default(dag.params.get_param(name)):
+        if schedule.kind != "template" and not has_default(dag.params.get_param(name)):
             reason = f"the param {name!r} has no default, and nobody gives it a value in a scheduled run"
             yield Refusal("param-value", reason, "give it a default")
 
@@ -196,11 +189,10 @@ def _of_operator(names: set[str]) -> Iterator[Refusal]:
 
 
 def _of_past(task: Any) -> Iterator[Refusal]:
-    for name in ("depends_on_past", "wait_for_downstream"):
-        if getattr(task, name, False):
-            yield Refusal(
-                name.replace("_", "-"), f"{name} looks at the DAG's earlier run", f"set {name}=False on the task"
-            )
+    # Airflow sets depends_on_past where wait_for_downstream is set: that is one thing to change.
+    name = next((each for each in ("wait_for_downstream", "depends_on_past") if getattr(task, each, False)), None)
+    if name is not None:
+        yield Refusal(name.replace("_", "-"), f"{name} looks at the DAG's earlier run", f"set {name}=False on the task")
 
 
 def _of_limits(task: Any, pools: set[str]) -> Iterator[Refusal]:
@@ -208,7 +200,7 @@ def _of_limits(task: Any, pools: set[str]) -> Iterator[Refusal]:
         yield Refusal(
             "pool",
             f"the size of the pool {task.pool!r} lies in Airflow's database",
-            f"give it in the settings: pools: {{{task.pool}: 4}}",
+            _pool_remedy(task.pool, pools),
         )
     if task.pool_slots != 1:
         yield Refusal(
@@ -220,6 +212,12 @@ def _of_limits(task: Any, pools: set[str]) -> Iterator[Refusal]:
             f"max_active_tis_per_dagrun={task.max_active_tis_per_dagrun} has no counterpart within one workflow",
             "use max_active_tis_per_dag, which becomes a semaphore, or max_active_tasks",
         )
+
+
+def _pool_remedy(name: str, pools: set[str]) -> str:
+    near = did_you_mean(name, pools - {_DEFAULT_POOL})
+    known = f"{near.removeprefix(', ')} Else " if near != ";" else ""
+    return f"{known}give it in the settings: pools: {{{name}: 4}}"
 
 
 def _of_retries(task: Any) -> Iterator[Refusal]:

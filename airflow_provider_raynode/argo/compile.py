@@ -124,10 +124,12 @@ class _Compiler:
         manifest = {"apiVersion": _API, "kind": _KINDS[self._kind], "metadata": metadata}
         if self._kind != "cron":
             return {**manifest, "spec": spec}
-        crons = Commented(list(self._schedule.crons), f"Airflow: {type(self._dag.timetable).__name__}")
-        cron: dict[str, Any] = {"schedules": crons}
-        if self._schedule.timezone and self._schedule.timezone != "UTC":
-            cron["timezone"] = self._schedule.timezone
+        source = "".join(f" {each!r}" for each in self._schedule.source)
+        crons = Commented(list(self._schedule.crons), f"Airflow: {type(self._dag.timetable).__name__}{source}")
+        # Without a zone, Argo takes the one of its controller.
+        cron: dict[str, Any] = {"schedules": crons, "timezone": self._schedule.timezone}
+        if self._schedule.when:
+            cron["when"] = Commented(self._schedule.when, "Airflow: start_date, end_date")
         return {**manifest, "spec": {**cron, **self._settings.cron_fields(), "workflowSpec": spec}}
 
     def _spec(self, templates: list[Any]) -> dict[str, Any]:

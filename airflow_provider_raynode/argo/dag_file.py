@@ -11,8 +11,9 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_raynode.argo.import_path import make_importable
+from airflow_provider_raynode.argo.import_path import make_importable, no_such_file
 from airflow_provider_raynode.argo.task_sdk._dag import registering
+from airflow_provider_raynode.config._section import did_you_mean
 from airflow_provider_raynode.exceptions import DagFileError, RayNodeError
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def load_dags(path: str | Path) -> dict[str, DAG]:
     """
     file = Path(path).expanduser().absolute()
     if not file.is_file():
-        raise DagFileError(f"{path}: no such file; give the path of a DAG file")
+        raise DagFileError(f"{path}: {no_such_file(file)}")
     dags = _run(file)
     if not dags:
         raise DagFileError(f"{file}: there is no DAG in this file (is the @dag function called at its end?)")
@@ -47,7 +48,8 @@ def load_dag(path: str | Path, dag_id: str | None = None) -> DAG:
             raise DagFileError(f"{path} holds several DAGs: choose one with --dag-id {{{','.join(sorted(dags))}}}")
         return next(iter(dags.values()))
     if dag_id not in dags:
-        raise DagFileError(f"{path} holds no DAG {dag_id!r}; it has: {', '.join(sorted(dags))}")
+        near = did_you_mean(dag_id, dags)
+        raise DagFileError(f"{path} holds no DAG {dag_id!r}{near} it has: {', '.join(sorted(dags))}")
     return dags[dag_id]
 
 

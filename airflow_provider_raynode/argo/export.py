@@ -77,7 +77,7 @@ def export_dag(
     allowed = check_allowed(allow)
     chosen = settings if isinstance(settings, ArgoSettings) else ArgoSettings.load(settings)
     chosen.check_names(dag.task_ids, _group_ids(dag))
-    schedule = schedule_of(dag)
+    schedule = _schedule(dag, kind)
     found = find_refusals(dag, schedule, pools=chosen.pools)
     if ray == "rayjob":
         found += ray_job_refusals(dag)
@@ -85,7 +85,7 @@ def export_dag(
     if refused:
         raise RefusedError(dag.dag_id, refused)
     warnings = [f"{each.task_id or dag.dag_id}: {each.feature}: {ALLOWABLE[each.feature]}" for each in found]
-    warnings += [*ignored(dag), *chosen.warnings()]
+    warnings += [*schedule.notes, *ignored(dag), *chosen.warnings()]
     manifests = compile_dag(
         dag,
         schedule,
@@ -133,6 +133,16 @@ def command(
         raise ExportError(f"{output}: cannot be written ({error.strerror})") from error
     print(f"{path}: {len(export.text):,} bytes", file=sys.stderr)
     return 0
+
+
+def _schedule(dag: DAG, kind: KindOption) -> Schedule:
+    """Return the schedule to export: none where somebody else than a clock of Argo's starts the runs."""
+    schedule = schedule_of(dag)
+    if not schedule.repeats or kind not in ("template", "workflow"):
+        return schedule
+    timetable = type(dag.timetable).__name__
+    note = f"--kind {kind}: the schedule ({timetable}) is left out: runs begin when somebody submits them"
+    return Schedule("template" if kind == "template" else "workflow", notes=(note,))
 
 
 def _kind(kind: KindOption, schedule: Schedule, dag: DAG) -> Kind:

@@ -102,6 +102,12 @@ def build_scopes(dag: DAG) -> list[Scope]:
     return _Builder(dag).build()
 
 
+def tasks_between(dag: DAG) -> list[tuple[str, str]]:
+    """Return each mapped group and task where the task lies between two tasks of the group and outside it."""
+    builder = _Builder(dag)
+    return [(group, task) for group in mapped_group_ids(dag) for task in builder.between(group)]
+
+
 def podless_tasks(dag: DAG) -> frozenset[str]:
     """Return the ids of the tasks that run without a pod."""
     nodes = (node for scope in build_scopes(dag) for node in scope.nodes)
@@ -292,13 +298,16 @@ class _Builder:
         return found
 
     def _check_cycle(self, group_id: str) -> None:
+        if found := self.between(group_id):
+            raise CycleThroughGroupError(group_id, found[0])
+
+    def between(self, group_id: str) -> list[str]:
+        """Return the tasks outside a mapped group that lie between two tasks of it."""
         inside = {each for each, scope in self._scope_of.items() if scope == group_id}
         below: set[str] = set()
         for each in inside:
             below |= self._dag.task_dict[each].get_flat_relative_ids(upstream=False)
-        between = (below - inside) & self._all_above(inside)
-        if between:
-            raise CycleThroughGroupError(group_id, min(between))
+        return sorted((below - inside) & self._all_above(inside))
 
     def _all_above(self, task_ids: set[str]) -> set[str]:
         found: set[str] = set()

@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+from airflow_provider_raynode.config._section import did_you_mean
+
 
 def make_importable(file: Path) -> None:
     """Put the folders of a DAG file on the import path, as Airflow does with its DAG folder.
@@ -29,3 +31,11 @@ def make_importable(file: Path) -> None:
     for each in folders:
         if str(each) not in sys.path:
             sys.path.append(str(each))
+
+
+def no_such_file(file: Path) -> str:
+    """Return what is to be said of a DAG file that is not there, with the nearest one of its folder."""
+    if file.is_dir():
+        return "is a folder; give the path of a DAG file"
+    others = [each.name for each in file.parent.glob("*.py")] if file.parent.is_dir() else []
+    return f"no such file{did_you_mean(file.name, others)} give the path of a DAG file"

@@ -396,10 +396,10 @@ def _check_structure(dag: DAG, call: TaskCall) -> None:
 
 
 def _unknown_step(dag: DAG, name: str) -> str:
-    import difflib
+    from airflow_provider_raynode.config._section import did_you_mean
 
-    near = difflib.get_close_matches(name, dag.task_ids, n=1)
-    hint = f", did you mean {near[0]!r}?" if near else f"; it has: {_listed(dag.task_ids)}"
+    near = did_you_mean(name, dag.task_ids)
+    hint = near if near != ";" else f"; it has: {_listed(dag.task_ids)}"
     return f"--step-name: the DAG {dag.dag_id} has no task {name!r}{hint}"
 
 

@@ -12,7 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from airflow_provider_raynode.argo.import_path import make_importable
+from airflow_provider_raynode.argo.import_path import make_importable, no_such_file
+from airflow_provider_raynode.config._section import did_you_mean
 from airflow_provider_raynode.exceptions import DagFileError
 from airflow_provider_raynode.operators._in_process import ends_with
 from airflow_provider_raynode.run.conf import check_conf
@@ -86,7 +87,7 @@ def run_dag(
     """
     path = Path(file).expanduser().absolute()
     if not path.is_file():
-        raise DagFileError(f"{file}: no such file; give the path of a DAG file")
+        raise DagFileError(f"{file}: {no_such_file(path)}")
     make_importable(path)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     stops = _Stops()
@@ -162,7 +163,8 @@ def _load(path: Path, dag_id: str | None) -> tuple[DAG, list[str]]:
     if dag_id is None and len(found) > 1:
         raise DagFileError(f"{path} holds several DAGs: choose one with --dag-id {{{','.join(sorted(found))}}}")
     if dag_id is not None and dag_id not in found:
-        raise DagFileError(f"{path} holds no DAG {dag_id!r}; it has: {', '.join(sorted(found))}")
+        near = did_you_mean(dag_id, found)
+        raise DagFileError(f"{path} holds no DAG {dag_id!r}{near} it has: {', '.join(sorted(found))}")
     dag: DAG = found[dag_id] if dag_id is not None else next(iter(found.values()))
     sync_bag_to_db(bag, "dags-folder", None)
     return dag, _warnings(text for told in bag.captured_warnings.values() for text in told)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import yaml
 
 from argo_simulator.errors import SimulationRefused, Unsupported
+from argo_simulator.expressions import evaluate_bool
 
 KINDS = ("Workflow", "WorkflowTemplate", "CronWorkflow")
 # The bodies of templates: one of them is a template's type.
@@ -70,6 +72,8 @@ def submit(
         if spec.get(key):
             raise Unsupported(f"spec.{key}")
     created = (created or datetime.now(UTC)).astimezone(UTC)
+    if kind == "CronWorkflow":
+        _check_when(str(document["spec"].get("when") or ""), created)
     if name is None and kind == "Workflow" and "name" in metadata:
         name = metadata["name"]
     name = name or f"{metadata.get('name') or metadata.get('generateName', 'workflow-').rstrip('-')}-abc12"
@@ -109,6 +113,21 @@ def submit(
         config_maps={**found_maps, **{key: _texts(value) for key, value in (config_maps or {}).items()}},
         text=json.dumps(documents),
     )
+
+
+def _check_when(when: str, now: datetime) -> None:
+    """Hold the condition of a CronWorkflow (evalWhen in cron/operator.go) against the time.
+
+    :raises SimulationRefused: it is false, and no run begins.
+    """
+    if not when:
+        return
+    expression = re.fullmatch(r"\{\{=(.*)\}\}", when.strip(), re.DOTALL)
+    if expression is None or "cronworkflow" in when:
+        raise Unsupported(f"spec.when: {when}")
+    env = {"now": lambda: now, "date": lambda text: datetime.fromisoformat(text)}
+    if not evaluate_bool(expression.group(1), env):
+        raise SimulationRefused(f"no run begins at {rfc3339(now)}: {when}")
 
 
 def rfc3339(moment: datetime) -> str:

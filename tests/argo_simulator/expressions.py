@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from argo_simulator.errors import ExpressionError
@@ -384,7 +385,8 @@ def _equal(first: Any, second: Any) -> bool:
 def _of_two(operator: str, action: Callable[[Any, Any], Any], *, strings: bool, numbers: bool) -> Callable[..., Any]:
     def apply(first: Any, second: Any) -> Any:
         both_strings = isinstance(first, str) and isinstance(second, str)
-        if (strings and both_strings) or (numbers and _number(first) and _number(second)):
+        both_times = isinstance(first, datetime) and isinstance(second, datetime) and operator in _COMPARISONS
+        if both_times or (strings and both_strings) or (numbers and _number(first) and _number(second)):
             try:
                 return action(first, second)
             except ZeroDivisionError as error:

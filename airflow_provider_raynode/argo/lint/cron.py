@@ -15,25 +15,32 @@ _SPECIAL = re.compile(r"[#LW]|(?<=[0-9])[lw]")
 
 
 @dataclass(frozen=True)
-class _Field:
+class CronField:
+    """One of the five fields, with the least and the greatest value and the words for them."""
+
     name: str
     least: int
     most: int
     words: tuple[str, ...] = ()
 
+    def values(self) -> range:
+        """Return all values of the field."""
+        return range(self.least, self.most + 1)
+
     def number(self, text: str) -> int | None:
+        """Return the number that a text says, None where it says none."""
         word = text.lower()
         if word in self.words:
             return self.words.index(word) + self.least
         return int(text) if text.isascii() and text.isdigit() else None
 
 
-_FIELDS = (
-    _Field("minute", 0, 59),
-    _Field("hour", 0, 23),
-    _Field("day of month", 1, 31),
-    _Field("month", 1, 12, _MONTHS),
-    _Field("day of week", 0, 6, _DAYS),
+FIELDS = (
+    CronField("minute", 0, 59),
+    CronField("hour", 0, 23),
+    CronField("day of month", 1, 31),
+    CronField("month", 1, 12, _MONTHS),
+    CronField("day of week", 0, 6, _DAYS),
 )
 
 
@@ -52,11 +59,34 @@ def cron_problem(text: str) -> str | None:
     if text.startswith("@"):
         return _descriptor_problem(text)
     fields = text.split()
-    if len(fields) != len(_FIELDS):
-        why = " (seconds or years have no place)" if len(fields) > len(_FIELDS) else ""
+    if len(fields) != len(FIELDS):
+        why = " (seconds or years have no place)" if len(fields) > len(FIELDS) else ""
         return f"{text!r} has {len(fields)} fields, 5 are needed{why}: minute hour day-of-month month day-of-week"
-    problems = (_field_problem(given, field) for given, field in zip(fields, _FIELDS, strict=True))
+    problems = (_field_problem(given, field) for given, field in zip(fields, FIELDS, strict=True))
     return next((problem for problem in problems if problem), None)
+
+
+def field_values(text: str, field: CronField) -> tuple[frozenset[int], bool] | None:
+    """Return the values of a field and whether it counts as a star, None where Argo does not take it.
+
+    As getRange of robfig/cron 3.0.1: `?` is a star, `a/n` goes on to the end, and a star with a step above 1 is none.
+    """
+    if _field_problem(text, field):
+        return None
+    values: set[int] = set()
+    star = False
+    for part in text.split(","):
+        span, slash, step = part.partition("/")
+        every = int(step) if slash else 1
+        low, dash, high = span.partition("-")
+        if low in ("*", "?"):
+            values.update(field.values()[::every])
+            star = star or every == 1
+        elif part:
+            first = field.number(low) or 0
+            last = (field.number(high) or 0) if dash else field.most if slash else first
+            values.update(range(first, last + 1, every))
+    return frozenset(values), star
 
 
 def timezone_problem(name: str) -> str | None:
@@ -78,14 +108,14 @@ def _descriptor_problem(text: str) -> str | None:
     return f"{text!r} is no descriptor: allowed are {', '.join(_DESCRIPTORS)} and @every with a duration"
 
 
-def _field_problem(text: str, field: _Field) -> str | None:
+def _field_problem(text: str, field: CronField) -> str | None:
     parts = [part for part in text.split(",") if part]
     if not parts:
         return f"{field.name} {text!r} is empty: write * for every one"
     return next((problem for part in parts if (problem := _part_problem(part, field))), None)
 
 
-def _part_problem(text: str, field: _Field) -> str | None:
+def _part_problem(text: str, field: CronField) -> str | None:
     span, slash, step = text.partition("/")
     if slash and not (step.isascii() and step.isdigit() and int(step) > 0):
         return f"{field.name} {text!r}: a step is a whole number above 0, as in */5"
@@ -104,7 +134,7 @@ def _part_problem(text: str, field: _Field) -> str | None:
     return None
 
 
-def _end_problem(text: str, number: int | None, field: _Field) -> str | None:
+def _end_problem(text: str, number: int | None, field: CronField) -> str | None:
     if number is None:
         if _SPECIAL.search(text):
             return f"{field.name} {text!r}: #, L and W are not known to Argo"

@@ -101,8 +101,8 @@ def test_of_an_operator(make: Any, feature: str) -> None:
     ("options", "feature"),
     [
         ({"schedule": "@daily", "catchup": True, "start_date": datetime(2020, 1, 1, tzinfo=UTC)}, "catchup"),
-        ({"schedule": "@daily", "start_date": datetime(2030, 1, 1, tzinfo=UTC)}, "start-date"),
-        ({"schedule": "@daily", "end_date": datetime(2030, 1, 1, tzinfo=UTC)}, "end-date"),
+        ({"schedule": "@daily", "start_date": datetime(2030, 1, 1, tzinfo=UTC)}, None),
+        ({"schedule": "@daily", "end_date": datetime(2030, 1, 1, tzinfo=UTC)}, None),
         ({"schedule": timedelta(days=1)}, "timetable"),
         ({"fail_fast": True}, "fail-fast"),
         ({"max_consecutive_failed_dag_runs": 2}, "max-consecutive-failed-runs"),
@@ -113,14 +113,52 @@ def test_of_an_operator(make: Any, feature: str) -> None:
 def test_of_the_dag(options: dict[str, Any], feature: str | None) -> None:
     with DAG("dags", **{"schedule": None, **options}) as dag:
         operator()
-    found = features_of(dag, now=datetime(2026, 6, 1, tzinfo=UTC))
-    assert found == ({"": {feature}} if feature else {})
+    assert features_of(dag) == ({"": {feature}} if feature else {})
+
+
+def test_what_stands_behind_a_refusal_is_told_with_it() -> None:
+    params = {"a b": 1}
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    with DAG("dags", schedule=timedelta(days=1), catchup=True, start_date=start, params=params) as dag:
+        operator(end_date=datetime(2026, 1, 1, tzinfo=UTC))
+    assert features_of(dag) == {"": {"timetable", "catchup", "param-name"}, "t": {"end-date"}}
+    with DAG("dags", schedule="0 0 L * *", catchup=True, start_date=start, params=params) as dag:
+        operator()
+    assert features_of(dag) == {"": {"cron-syntax", "catchup", "param-name"}}
+
+
+def test_each_thing_is_told_once() -> None:
+    with DAG("past", schedule=None) as dag:
+        operator(wait_for_downstream=True)
+    assert [each.feature for each in find_refusals(dag, schedule_of(dag))] == ["wait-for-downstream"]
+
+
+def test_every_task_between_two_of_a_group_is_told() -> None:
+    @task
+    def step(x: Any = None) -> Any:
+        return x
+
+    with DAG("between", schedule=None) as dag:
+        for name in ("one", "two"):
+
+            @task_group(group_id=name)
+            def group(x: Any) -> None:
+                step.override(task_id="first")(x)
+                step.override(task_id="last")(x)
+
+            group.expand(x=[1, 2])
+            for between in ("a", "b"):
+                outside = step.override(task_id=f"{name}_{between}")()
+                dag.task_dict[f"{name}.first"] >> outside >> dag.task_dict[f"{name}.last"]
+    assert features_of(dag) == {each: {"group-cycle"} for each in ("one_a", "one_b", "two_a", "two_b")}
 
 
 def test_a_pool_whose_size_is_known_is_no_problem() -> None:
     with DAG("pools", schedule=None) as dag:
         operator(pool="gpus")
     assert features_of(dag, pools=["gpus"]) == {}
+    (refusal,) = find_refusals(dag, schedule_of(dag), pools=["gpu"])
+    assert refusal.remedy == "did you mean 'gpu'? Else give it in the settings: pools: {gpus: 4}"
 
 
 def test_one_report_names_everything() -> None:
@@ -142,6 +180,9 @@ def test_one_report_names_everything() -> None:
 
 def test_only_what_is_safe_may_be_allowed() -> None:
     assert check_allowed(["pool"]) == {"pool"}
-    with pytest.raises(RayNodeError, match="--allow depends-on-past: allowed are: asset-outlets"):
-        check_allowed(["depends-on-past"])
+    with pytest.raises(RayNodeError) as caught:
+        check_allowed(["depends-on-past", "pol"])
+    first, second = str(caught.value).splitlines()
+    assert first.startswith("--allow depends-on-past: allowed are: asset-outlets, ")
+    assert second.startswith("--allow pol: did you mean 'pool'? allowed are: asset-outlets, ")
     assert "depends-on-past" not in ALLOWABLE

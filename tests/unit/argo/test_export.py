@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,29 @@ def test_a_cron_workflow() -> None:
     assert manifest["spec"]["schedules"] == ["30 2 * * 0"]
     assert manifest["spec"]["timezone"] == "Europe/Berlin"
     assert "--scheduled-time={{workflow.scheduledTime}}" in templates(manifest)["task"]["container"]["args"]
+
+
+def test_a_cron_workflow_always_names_its_zone_and_holds_its_dates() -> None:
+    dates = {"start_date": datetime(2040, 1, 1, tzinfo=UTC), "end_date": datetime(2040, 2, 1, tzinfo=UTC)}
+    with DAG("dated", schedule="0 0 */1 * 1", **dates) as dag:
+        one_task()
+    (manifest,) = exported(dag)
+    assert manifest["spec"]["timezone"] == "UTC"
+    assert manifest["spec"]["schedules"] == ["0 0 1-31 * 1"]
+    assert (
+        manifest["spec"]["when"]
+        == "{{= now() >= date('2039-12-31T23:59:30Z') && now() < date('2040-02-01T23:59:30Z') }}"
+    )
+    assert "'0 0 */1 * 1'" in export_dag(dag, Path("dag.py")).text, "the line as Airflow has it is in the comment"
+
+
+def test_a_template_needs_no_schedule_that_argo_knows() -> None:
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    with DAG("by_hand", schedule=timedelta(days=1), catchup=True, start_date=start) as dag:
+        one_task()
+    export = export_dag(dag, Path("dag.py"), kind="template")
+    assert "kind: WorkflowTemplate" in export.text
+    assert export.warnings[0].startswith("--kind template: the schedule (DeltaTriggerTimetable) is left out")
 
 
 @pytest.mark.parametrize(
@@ -388,7 +411,9 @@ def test_the_command_writes_nothing_for_what_is_refused(tmp_path: Path, capsys: 
         ("x = 1", [], "there is no DAG in this file"),
         ("import nothing_like_this", [], "line 1: ModuleNotFoundError: No module named 'nothing_like_this'"),
         (None, ["--allow", "everything"], "--allow everything: allowed are: asset-outlets"),
+        (None, ["--allow", "catch-up"], "--allow catch-up: did you mean 'catchup'? allowed are: asset-outlets"),
         (None, ["--dag-id", "two"], "holds no DAG 'two'; it has: one"),
+        (None, ["--dag-id", "one_"], "holds no DAG 'one_', did you mean 'one'? it has: one"),
         (None, ["--settings", "/nowhere/argo.yaml"], "the file does not exist"),
         (None, ["-o", "/nowhere/out.yaml"], "/nowhere/out.yaml: cannot be written"),
     ],

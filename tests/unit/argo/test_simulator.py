@@ -580,6 +580,23 @@ def test_a_cron_workflow_knows_its_scheduled_time(tmp_path: Path) -> None:
     assert result.node("a").log == "2026-01-02T00:00:00Z\n"
 
 
+@pytest.mark.parametrize(("hour", "runs"), [(5, False), (6, True), (7, False)])
+def test_a_cron_workflow_runs_while_its_condition_is_true(hour: int, runs: bool, tmp_path: Path) -> None:
+    spec = workflow([task("a")], pod("true"))["spec"]
+    when = "{{= now() >= date('2026-01-02T05:30:00Z') && now() < date('2026-01-02T06:30:00Z') }}"
+    document = {
+        "kind": "CronWorkflow",
+        "metadata": {"name": "c"},
+        "spec": {"schedules": ["@hourly"], "when": when, "workflowSpec": spec},
+    }
+    created = datetime(2026, 1, 2, hour, tzinfo=UTC)
+    if runs:
+        assert run(document, tmp_path, created=created).phase == "Succeeded"
+        return
+    with pytest.raises(SimulationRefused, match="no run begins at 2026-01-02T0"):
+        run(document, tmp_path, created=created)
+
+
 def test_reads_a_file_of_several_documents(tmp_path: Path) -> None:
     text = "kind: ConfigMap\nmetadata: {name: m}\ndata: {k: v}\n---\n" + json.dumps(workflow([task("a")]))
     (tmp_path / "file.yaml").write_text(text)
