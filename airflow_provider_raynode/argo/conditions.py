@@ -1,6 +1,8 @@
 """The text of `depends` and `when`: Airflow's rules in the words of Argo's controller.
 
 `depends` decides between running and Omitted, which is Airflow's upstream_failed; `when` between running and Skipped.
+Argo waits until all that `depends` names has ended before it looks at it. A name alone is then true where that one is
+Succeeded or Skipped (or a daemon, which none of ours is), and `a || !a` always: it has ended, that is all.
 A task that skipped itself has the phase Succeeded and the output `state=skipped`, so both are looked at.
 """
 
@@ -10,23 +12,20 @@ from collections.abc import Iterable
 
 from airflow_provider_raynode.argo.graph import Gate, Node, Upstream
 
-_DONE = ("Succeeded", "Failed", "Errored", "Skipped", "Omitted")
-_SUCCEEDED_OR_SKIPPED = ("Succeeded", "Skipped")
 _NO_FAILURE = frozenset(["all_success", "none_failed", "none_failed_min_one_success"])
 
 
 def depends_of(node: Node) -> str:
     """Return a node's `depends`; empty where it waits for nothing."""
-    phases = _SUCCEEDED_OR_SKIPPED if node.rule in _NO_FAILURE else _DONE
-    parts = [_any_of(name, _SUCCEEDED_OR_SKIPPED) for name in node.needs]
-    parts += [_any_of(each.name, phases) for each in node.upstream]
-    return " && ".join(parts + [_any_of(name, _DONE) for name in node.waits])
+    upstream = [each.name for each in node.upstream]
+    if node.rule in _NO_FAILURE:
+        return _depends(needs=[*node.needs, *upstream], waits=node.waits)
+    return _depends(needs=node.needs, waits=[*upstream, *node.waits])
 
 
 def gate_depends(gate: Gate) -> str:
     """Return the gate's `depends`: omitted, and so of the failed phase above it, where a leaf that counts failed."""
-    parts = [_any_of(name, _SUCCEEDED_OR_SKIPPED) for name in gate.needs]
-    return " && ".join(parts + [_any_of(name, _DONE) for name in gate.waits])
+    return _depends(needs=gate.needs, waits=gate.waits)
 
 
 def when_of(node: Node) -> str:
@@ -77,9 +76,7 @@ def _output(name: str, parameter: str) -> str:
     return f"tasks['{name}'].outputs.parameters.{parameter}"
 
 
-def _any_of(name: str, phases: Iterable[str]) -> str:
-    return f"({' || '.join(_phase(name, phase) for phase in phases)})"
-
-
-def _phase(name: str, phase: str) -> str:
-    return f"{name}.{phase}"
+def _depends(*, needs: Iterable[str], waits: Iterable[str]) -> str:
+    ended = [f"{name} || !{name}" for name in waits]
+    parts = [*needs, *ended]
+    return parts[0] if len(parts) == 1 else " && ".join([*needs, *(f"({each})" for each in ended)])

@@ -12,6 +12,8 @@ from typing import Any
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./+-]*")
 _WORDS = frozenset(["y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"])
 _WIDTH = 100
+# What is longer is folded, so that no line needs scrolling.
+_LONGEST = 120
 _ENTRY_KEYS = 3
 
 
@@ -54,6 +56,9 @@ def _entry(front: str, value: Any, indent: str) -> Iterator[str]:
     elif isinstance(value, str) and "\n" in value and _fits_block(value):
         yield f"{front} {_block_mark(value)}"
         yield from (f"{indent}  {line}" if line else "" for line in value.removesuffix("\n").split("\n"))
+    elif isinstance(value, str) and len(front) + len(value) > _LONGEST and _can_be_folded(value):
+        yield f"{front} >-"
+        yield from (f"{indent}  {line}" for line in _folded(value))
     else:
         yield f"{front} {_scalar(value)}"
 
@@ -127,6 +132,24 @@ def _fits_block(text: str) -> bool:
     if not body or body.startswith((" ", "\n")) or body.endswith("\n"):
         return False
     return all(character.isprintable() or character == "\n" for character in body)
+
+
+def _can_be_folded(text: str) -> bool:
+    """Whether a text is the same with line breaks in the place of some of its spaces."""
+    return " " in text and text.isprintable() and all(text.split(" "))
+
+
+def _folded(text: str) -> Iterator[str]:
+    """Yield the lines of a text, broken before `&&` rather than within what it joins."""
+    line = ""
+    for part in re.split(r" (?=&& )", text):
+        for piece in [part] if len(part) <= _WIDTH else part.split(" "):
+            if line and len(line) + len(piece) >= _WIDTH:
+                yield line
+                line = piece
+            else:
+                line = f"{line} {piece}" if line else piece
+    yield line
 
 
 def _block_mark(text: str) -> str:

@@ -23,7 +23,6 @@ class Depends:
     """
 
     results: dict[str, set[str]] = field(default_factory=dict)
-    bare: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -61,11 +60,9 @@ def depends(text: str) -> Depends:
 
 def _add(found: Depends, task: str, result: str | None) -> None:
     results = found.results.setdefault(task, set())
-    if result is None:
-        found.bare.append(task)
-    elif result in RESULTS:
+    if result in RESULTS:
         results.add(result)
-    else:
+    elif result is not None:
         near = did_you_mean(result, RESULTS)
         found.problems.append(f"{task}.{result} is no result of a task{near} allowed: {', '.join(RESULTS)}")
 

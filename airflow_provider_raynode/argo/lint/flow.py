@@ -127,10 +127,6 @@ def _waits_for(path: Path, task: dict[str, Any], by_name: dict[str, dict[str, An
         for result in sorted(results & OF_LOOPS):
             if not is_loop(by_name[other]):
                 findings.error(place, f"{other}.{result} is for loops, and {other!r} has no withItems or withParam")
-    for other in read.bare if read else ():
-        if other in by_name:
-            message = f"{other!r} alone means Succeeded, Skipped or Daemoned: name the results, {other}.Succeeded"
-            findings.warning(place, message)
     return waits
 
 

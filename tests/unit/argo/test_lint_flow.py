@@ -190,19 +190,6 @@ def test_what_is_wrong_in_the_flow_is_found_on_its_line(case):
     check_case(*CASES[case])
 
 
-WARNINGS = {
-    "bare task": (
-        dag(A + "- name: b\n  template: plain\n  depends: a #!"),
-        "'a' alone means Succeeded, Skipped or Daemoned",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", WARNINGS)
-def test_what_is_seldom_meant_is_a_warning(case):
-    check_case(*WARNINGS[case], severity="warning")
-
-
 def test_a_template_that_nothing_calls_is_a_warning():
     text = workflow(
         "entrypoint: a\ntemplates:\n  - {name: a, container: {image: a}}\n  - {name: b, container: {image: a}}"

@@ -97,6 +97,9 @@ def test_a_task_runs_after_what_it_depends_on_and_reads_its_outputs(tmp_path: Pa
         ("loop.AllFailed", "Omitted"),
         ("loop.Failed && !loop.Succeeded", "Succeeded"),
         ("bad-er.Failed && good", "Succeeded"),
+        *((f"{each} || !{each}", "Succeeded") for each in ("good", "bad", "error", "skipped", "omitted", "loop")),
+        ("good && (bad-er || !bad-er)", "Succeeded"),
+        ("bad && (good || !good)", "Omitted"),
     ],
 )
 def test_qualifiers(tmp_path: Path, depends: str, phase: str) -> None:

@@ -44,3 +44,23 @@ def test_comments_stand_above_what_they_are_about() -> None:
 
 def test_text_of_several_lines_is_a_block() -> None:
     assert write_yaml({"manifest": "a: 1\nb: 2\n"}) == "manifest: |\n  a: 1\n  b: 2\n"
+
+
+WORDS = st.lists(st.sampled_from(["a", "&&", "||", "!b", "#c", "- d", "'", "{{=", "x" * 130, "e: f", ""]), max_size=60)
+
+
+@given(WORDS)
+def test_long_text_is_folded_and_read_back(words: list[str]) -> None:
+    text = " ".join(words)
+    value = {"depends": text, "items": [{"template": "t", "when": text}, text]}
+    written = write_yaml(value)
+    assert yaml.safe_load(written) == value
+
+
+def test_a_long_condition_is_broken_before_its_joints() -> None:
+    text = " && ".join(f"(task-{number} || !task-{number})" for number in range(6))
+    assert write_yaml({"depends": text}) == (
+        "depends: >-\n"
+        "  (task-0 || !task-0) && (task-1 || !task-1) && (task-2 || !task-2) && (task-3 || !task-3)\n"
+        "  && (task-4 || !task-4) && (task-5 || !task-5)\n"
+    )
