@@ -56,7 +56,7 @@ def add_run_task_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--tag", default="", help="a label for the task's record")
     parser.add_argument("--parameters-file", default="", metavar="FILE", help="the run's params (YAML or JSON)")
-    parser.add_argument("--parameters", default="", metavar="JSON", help="the same, as Argo's workflow.parameters.json")
+    _add_run_file(parser)
     parser.add_argument("--logical-date", default="", metavar="ISO", help="date that the run is for")
     parser.add_argument("--scheduled-time", default="", metavar="ISO", help="time that the cron schedule asked for")
     parser.add_argument("--run-after", default="", metavar="ISO", help="when the run was submitted; default: now")
@@ -74,6 +74,11 @@ def add_run_task_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ray", choices=("submit", "rayjob"), default="submit", help="how a Ray node's job runs")
 
 
+def _add_run_file(parser: argparse.ArgumentParser) -> None:
+    what = "file of the run's parameters as Argo has them: base64 of a JSON object with a text for each"
+    parser.add_argument("run_file", nargs="?", default="", metavar="RUN_FILE", help=what)
+
+
 def add_run_callbacks_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `raynode argo run-callbacks`."""
     parser.add_argument("--pipeline-file", required=True, metavar="FILE", help="the DAG file")
@@ -82,7 +87,7 @@ def add_run_callbacks_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--status", required=True, help="how the workflow ended, Argo's {{workflow.status}}")
     parser.add_argument("--configuration-file", default="", metavar="FILE", help="settings of the runner (YAML)")
     parser.add_argument("--parameters-file", default="", metavar="FILE", help="the run's params (YAML or JSON)")
-    parser.add_argument("--parameters", default="", metavar="JSON", help="the same, as Argo's workflow.parameters.json")
+    _add_run_file(parser)
     for name in ("--logical-date", "--scheduled-time", "--run-after"):
         parser.add_argument(name, default="", metavar="ISO", help="as in run-task")
     parser.add_argument("--structure", default="", metavar="HASH", help="structure of the exported DAG")

@@ -13,6 +13,7 @@ from airflow_provider_raynode.argo.names import GATE, RAY_JOB_SUFFIX, argo_name,
 from airflow_provider_raynode.argo.ray_job import INDEX as RAY_JOB_INDEX
 from airflow_provider_raynode.argo.ray_job import OUTPUTS as RAY_JOB_OUTPUTS
 from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, ray_job_of, resource_template
+from airflow_provider_raynode.argo.run_source import LOGICAL_DATE, literal_text, run_source
 from airflow_provider_raynode.argo.schedule import Kind, Schedule
 from airflow_provider_raynode.argo.shape import has_default
 from airflow_provider_raynode.argo.structure import structure_hash
@@ -28,7 +29,6 @@ _API = "argoproj.io/v1alpha1"
 _KINDS = {"workflow": "Workflow", "template": "WorkflowTemplate", "cron": "CronWorkflow"}
 _ENTRY, _EMPTY, _ON_EXIT = "dag", "empty", "on-exit"
 _RUN_ID = "{{workflow.name}}.{{workflow.uid}}"
-LOGICAL_DATE = "logical-date"
 
 
 def compile_dag(
@@ -61,14 +61,12 @@ class _Compiler:
         self._structure = structure_hash(dag)
         self._name = settings.name or workflow_name(dag.dag_id, cron=kind == "cron")
         self._config_map = settings.pools_config_map or f"{self._name}-limits"
-        self._common = [f"--pipeline-file={pipeline_file}", f"--dag-id={dag.dag_id}"]
+        self._common = [f"--pipeline-file={literal_text(pipeline_file)}", f"--dag-id={dag.dag_id}"]
         if settings.configuration_file:
-            self._common.append(f"--configuration-file={settings.configuration_file}")
+            self._common.append(f"--configuration-file={literal_text(settings.configuration_file)}")
         self._run = [
             f"--run-id={_RUN_ID}",
             "--run-after={{workflow.creationTimestamp.RFC3339}}",
-            f"--logical-date={{{{workflow.parameters.{LOGICAL_DATE}}}}}",
-            "--parameters={{workflow.parameters.json}}",
             f"--structure={self._structure}",
         ]
         if kind == "cron":
@@ -196,18 +194,18 @@ class _Compiler:
 
     def _pod_template(self, key: str, name: str, body: dict[str, Any]) -> Any:
         inputs = [{"name": "step"}, {"name": "map", "value": "{}"}]
-        if "--plan" not in body["container"]["args"]:
+        if "--plan" not in body["script"]["args"]:
             inputs.append({"name": "decide", "value": "controller"})
         users = self._templates.users(key)
         shown = ", ".join(users[:4]) + (f", … ({len(users)} tasks)" if len(users) > 4 else "")
-        rest = {field: value for field, value in body.items() if field not in ("outputs", "container")}
+        rest = {field: value for field, value in body.items() if field not in ("outputs", "script")}
         return Commented(
             {
                 "name": name,
                 "inputs": {"parameters": inputs},
                 "outputs": body["outputs"],
                 **rest,
-                "container": body["container"],
+                "script": body["script"],
             },
             f"The pod of {shown}.",
         )
@@ -236,14 +234,9 @@ class _Compiler:
         if self._has_callbacks():
             comments.append("The DAG's on_success_callback and on_failure_callback.")
             args = [*self._common, *self._run, *args]
-        return Commented(
-            {
-                "name": _ON_EXIT,
-                **fields,
-                "container": {"command": [*program, "argo", command], "args": args, **container},
-            },
-            " ".join(comments),
-        )
+        body = {"command": [*program, "argo", command], "args": args, **container}
+        pod_of = {"script": {**body, "source": run_source(self._dag)}} if self._has_callbacks() else {"container": body}
+        return Commented({"name": _ON_EXIT, **fields, **pod_of}, " ".join(comments))
 
     # -- nodes -----------------------------------------------------------------------------------------------------
 
@@ -348,9 +341,9 @@ def _group_template(scope: Scope) -> str:
 
 
 def _json(value: Any) -> str:
-    """Return a param's value as JSON in which Argo finds no template tag."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text.replace("{{", "\\u007b\\u007b")
+    """Return a param's value as JSON that any tool can show, and in which Argo finds no template tag."""
+    text = json.dumps(value, ensure_ascii=False, default=str).replace("{{", "\\u007b\\u007b")
+    return "".join(each if each.isprintable() else json.dumps(each)[1:-1] for each in text)
 
 
 def _description(dag: DAG) -> Mapping[str, str]:

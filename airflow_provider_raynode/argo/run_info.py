@@ -1,40 +1,38 @@
-"""What a pod is told of its run: the dates, and the params, from a file or as Argo hands them on."""
+"""What a pod is told of its run: the dates, and the params, from a person's file or as Argo hands them on."""
 
 from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_raynode.argo.run_source import LOGICAL_DATE, WrongCallError, read_run_file
 from airflow_provider_raynode.argo.shape import has_default
-from airflow_provider_raynode.exceptions import ConfigError, RayNodeError
+from airflow_provider_raynode.exceptions import ConfigError
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
     from airflow_provider_raynode.argo.task_sdk import DagRunInfo
 
-_LOGICAL_DATE = "logical-date"
-
-
-class WrongCallError(RayNodeError):
-    """The runner was called with something that does not fit the DAG; the message names it and what would."""
-
 
 def run_info(dag: DAG, call: Any) -> DagRunInfo:
     """Return the run that a call is about: its dates and params."""
     from airflow_provider_raynode.argo.task_sdk import DagRunInfo, run_dates
 
+    given = read_run_file(call.run_file) if call.run_file else {}
+    logical_date = given.pop(LOGICAL_DATE, "")
     run_after = _date(call.run_after, "--run-after") or datetime.now(UTC)
     dates = run_dates(
         dag,
         run_after=run_after,
         scheduled=_date(call.scheduled_time, "--scheduled-time"),
-        logical=_date(call.logical_date, "--logical-date"),
+        logical=_date(call.logical_date, "--logical-date") or _date(logical_date, f"the parameter {LOGICAL_DATE}"),
     )
-    params = _params_of_argo(dag, call.parameters)
+    params = _params_of_argo(dag, given)
     if call.parameters_file:
         params |= _params_of_file(call.parameters_file)
     return DagRunInfo(call.run_id, run_after, dates, params)
@@ -61,20 +59,9 @@ def _params_of_file(path: str) -> dict[str, Any]:
     return dict(found)
 
 
-def _params_of_argo(dag: DAG, text: str) -> dict[str, Any]:
+def _params_of_argo(dag: DAG, pairs: Mapping[str, str]) -> dict[str, Any]:
     """Return Argo's parameters as the DAG's params: each value is JSON, or text that the param's schema takes."""
-    if not text:
-        return {}
-    try:
-        entries = json.loads(text)
-        pairs = {entry["name"]: entry.get("value", "") for entry in entries}
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise WrongCallError(
-            f"--parameters: {text[:100]!r} is not of the form of Argo's workflow.parameters.json: "
-            '[{"name": "who", "value": "\\"me\\""}]'
-        ) from None
-    pairs.pop(_LOGICAL_DATE, None)
-    found = {name: _param_value(dag, name, str(value)) for name, value in pairs.items()}
+    found = {name: _param_value(dag, name, text) for name, text in pairs.items()}
     # Argo names every parameter. One that was left as it is is no value of this run: a task's own params go before it.
     return {name: value for name, value in found.items() if not _is_default(dag, name, value)}
 

@@ -25,7 +25,8 @@ from airflow_provider_raynode.argo.outcome import (
     EXIT_UPSTREAM_FAILED,
     EXIT_WRONG_CALL,
 )
-from airflow_provider_raynode.argo.run_info import WrongCallError, run_info
+from airflow_provider_raynode.argo.run_info import run_info
+from airflow_provider_raynode.argo.run_source import WrongCallError
 from airflow_provider_raynode.argo.shape import expanded_by
 from airflow_provider_raynode.exceptions import CatalogError, RayNodeError
 
@@ -57,7 +58,7 @@ class TaskCall:
     map_variable: str = "{}"
     tag: str = ""
     parameters_file: str = ""
-    parameters: str = ""
+    run_file: str = ""
     logical_date: str = ""
     scheduled_time: str = ""
     run_after: str = ""

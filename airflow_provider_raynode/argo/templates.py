@@ -16,6 +16,7 @@ from airflow_provider_raynode.argo.names import argo_name
 from airflow_provider_raynode.argo.outcome import NO_RETRY_CODES
 from airflow_provider_raynode.argo.pod_override import pod_override
 from airflow_provider_raynode.argo.ray_job import is_execution, is_fan_out
+from airflow_provider_raynode.argo.run_source import run_source
 from airflow_provider_raynode.argo.shape import operator_class
 from airflow_provider_raynode.argo.yaml_writer import Commented
 from airflow_provider_raynode.exceptions import ConfigError
@@ -112,7 +113,7 @@ class Templates:
         # What the settings say of time limits wins over the DAG.
         body = {**({"retryStrategy": retry} if retry else {}), **self._limits(task), **fields}
         _patch(body, task)
-        body["container"] = self._container(pod, command)
+        body["script"] = self._script(pod, command)
         outputs = ray_job.OUTPUTS if on_ray_job and is_fan_out(task) else ()
         body["outputs"] = _outputs(index_outputs(self.dag, task.task_id), outputs)
         return body
@@ -122,14 +123,15 @@ class Templates:
         return {
             "retryStrategy": dict(_RETRY_LOST),
             **fields,
-            "container": self._container(pod, [*self.command, "--plan"]),
+            "script": self._script(pod, [*self.command, "--plan"]),
             "outputs": _outputs(["indexes"]),
         }
 
-    def _container(self, pod: PodSettings, arguments: list[str]) -> dict[str, Any]:
+    def _script(self, pod: PodSettings, arguments: list[str]) -> dict[str, Any]:
         container = pod.container_fields()
         program = container.pop("command", None) or ["raynode"]
-        return {"command": [*program, "argo", "run-task"], "args": arguments, **container}
+        script = {"command": [*program, "argo", "run-task"], "args": arguments, **container}
+        return {**script, "source": run_source(self.dag)}
 
     def _limits(self, task: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}

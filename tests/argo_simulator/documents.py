@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from argo_simulator.errors import SimulationRefused, Unsupported
-from argo_simulator.expressions import evaluate_bool
+from argo_simulator.expressions import evaluate_bool, go_json
 
 KINDS = ("Workflow", "WorkflowTemplate", "CronWorkflow")
 # The bodies of templates: one of them is a template's type.
@@ -164,9 +164,7 @@ def _set_parameters(spec: dict[str, Any], values: Mapping[str, str]) -> None:
 def _parameter_variables(spec: dict[str, Any]) -> dict[str, str]:
     order = ("name", "default", "value", "valueFrom", "globalName", "enum", "description")
     parameters = [{key: each[key] for key in order if key in each} for each in spec["arguments"]["parameters"]]
-    text = json.dumps(parameters, ensure_ascii=False, separators=(",", ":"))
-    for character in "<>&":  # as Go's encoder does
-        text = text.replace(character, f"\\u{ord(character):04x}")
+    text = go_json(parameters, is_map=False)
     return {
         "workflow.parameters": text,
         "workflow.parameters.json": text,

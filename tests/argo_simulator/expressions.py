@@ -1,10 +1,11 @@
 """A small evaluator of expr-lang, the language of `{{= … }}`, `depends` and `retryStrategy.expression`.
 
-Left out: closures (`all`, `filter`, …), pipes, slices, ranges, `let`, sprig.
+Left out: closures (`all`, `filter`, …), pipes, slices, ranges, `let`, most of sprig.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -445,14 +446,30 @@ def _get(value: Any, key: Any, default: Any = None) -> Any:
     return default if found is None else found
 
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
+def go_json(value: Any, *, is_map: bool = True) -> str:
+    """Write JSON as Go's json.Marshal does: a map's keys sorted, `<`, `>`, `&` and the line separators escaped."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=is_map)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text.encode(errors="replace").decode()
+
+
+SPRIG: dict[str, Callable[..., Any]] = {
+    "b64enc": lambda text: base64.b64encode(text.encode()).decode(),
+    "b64dec": lambda text: base64.b64decode(text).decode(),
+    "omit": lambda table, *keys: {key: value for key, value in table.items() if key not in keys},
+    "pick": lambda table, *keys: {key: value for key, value in table.items() if key in keys},
+}
+
+FUNCTIONS: dict[str, Any] = {
+    "sprig": SPRIG,
     "asInt": int,
     "asFloat": float,
     "int": lambda value: int(float(value)) if isinstance(value, float) else int(value),
     "float": float,
     "string": as_text,
     "len": len,
-    "toJson": as_text,
+    "toJson": go_json,
     "toJSON": lambda value: json.dumps(value, separators=(",", ":")),
     "fromJSON": json.loads,
     "get": _get,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ _LATE = (
     "workflow.status",
     "workflow.failures",
 )
+_GO_ESCAPES = dict(zip('"\\\a\b\f\n\r\t\v', ['\\"', "\\\\", *(f"\\{each}" for each in "abfnrtv")], strict=True))
 _NO_END = "cannot find the end tag }} of a {{"
 
 
@@ -131,7 +133,7 @@ def _expression(raw: str, variables: Mapping[str, Any], env: dict[str, Any], str
         if missing:
             return unresolved
         raise
-    return json.dumps(as_text(value), ensure_ascii=False)[1:-1]
+    return json.dumps(value, ensure_ascii=False)[1:-1] if isinstance(value, str) else _go_quoted(as_text(value))
 
 
 def _is_strict(name: str, strict: tuple[str, ...]) -> bool:
@@ -148,15 +150,14 @@ def _has(env: dict[str, Any], name: str) -> bool:
 
 
 def _go_quoted(text: str) -> str:
-    """Quote as Go's strconv.Quote does. It writes `\\x7f` for unprintable characters, which is no JSON."""
-    parts = []
-    for character in text:
-        if character in '"\\':
-            parts.append("\\" + character)
-        elif character in "\n\t\r\b\f":
-            parts.append(json.dumps(character)[1:-1])
-        elif ord(character) < 32 or ord(character) == 127:
-            parts.append(f"\\x{ord(character):02x}")
-        else:
-            parts.append(character)
-    return "".join(parts)
+    """Quote as Go's strconv.Quote does. What it writes for some characters (`\\x7f`, `\\U000e0067`) is no JSON."""
+    return "".join(map(_go_character, text))
+
+
+def _go_character(character: str) -> str:
+    if found := _GO_ESCAPES.get(character):
+        return found
+    code = ord(character)
+    if character == " " or unicodedata.category(character)[0] in "LMNPS":
+        return character
+    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,25 @@ def test_params_of_a_run(equal: Any) -> None:
         parameters={"who": '"you"', "count": "5"},
     )
     assert airflow.xcoms[("bash", -1, "return_value")] == "you 10 templates"
+
+
+HOSTILE = {
+    "hostile": "$(HOME) $$ {{workflow.name}} {{=1}} \x7f \U000e0067 \u2028 \x00 \"'\\ \n <&>",
+    "empty": "",
+    "braces": "{}",
+    "500 kB": "ü$(HOME)" * 60_000,
+}
+
+
+@pytest.mark.parametrize("who", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_params_of_a_run(who: str, equal: Any) -> None:
+    path = FOLDER / "hostile_params.py"
+    given = {"conf": {"who": who}, "parameters": {"who": json.dumps(who)}}
+    airflow, _ = equal(lambda: load_dag(path, "given_text"), path, **given)
+    assert airflow.xcoms[("shows", -1, "return_value")] == {"who": who}
+
+
+def test_text_without_quotes_is_text(equal: Any) -> None:
+    """Kubernetes' own syntax, tags and half JSON in a value that a person typed."""
+    path, who = FOLDER / "hostile_params.py", "$(HOME) {{=sprig.b64enc('a')}} {{workflow.uid}} {\"half: \\"
+    equal(lambda: load_dag(path, "given_text"), path, conf={"who": who}, parameters={"who": who})

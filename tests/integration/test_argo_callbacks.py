@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,9 @@ def run(file: Path, step: str) -> None:
 
 def test_success(file: Path) -> None:
     run(file, "good")
-    assert callbacks(file, "Succeeded", "--parameters", '[{"name": "who", "value": "\\"you\\""}]') == EXIT_SUCCESS
+    run_file = file.parent / "run"
+    run_file.write_bytes(base64.b64encode(b'{"logical-date": "", "who": "\\"you\\""}'))
+    assert callbacks(file, "Succeeded", str(run_file)) == EXIT_SUCCESS
     assert notes(file) == ["success ends run-1 success 2026-01-31", "('good', 'success', 1, 5) you"]
 
 

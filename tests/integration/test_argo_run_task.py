@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -375,7 +376,8 @@ def test_nothing_of_airflows_services_is_imported(calls: Calls) -> None:
         (["--map-variable", "[1]"], "is not a JSON object"),
         (["--map-variable", "{"], "is not JSON"),
         (["--logical-date", "soon"], "--logical-date: 'soon' is not an ISO date"),
-        (["--parameters", "{}x"], "is not of the form of Argo's workflow.parameters.json"),
+        (["/nowhere/run"], "RUN_FILE: /nowhere/run: cannot be read (No such file or directory)"),
+        ([__file__], "RUN_FILE: "),
         (["--parameters-file", "/nowhere/p.yaml"], "the file does not exist"),
         (["--configuration-file", "/nowhere/c.yaml"], "the file does not exist"),
         (["--plan"], "--plan: 'numbers' is no mapped task or group; there are: group, measure"),
@@ -416,7 +418,7 @@ def test_the_python_function_runs_a_chain(calls: Calls, tmp_path: Path) -> None:
     assert again.try_number == 2, "a second call is another try, as after `argo retry`"
 
 
-def test_params_come_from_a_file_or_from_argo(calls: Calls, tmp_path: Path) -> None:
+def test_params_come_from_a_file_or_from_argo(calls: Calls, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     from airflow_provider_raynode.cli import main
 
     parameters = tmp_path / "params.yaml"
@@ -427,18 +429,20 @@ def test_params_come_from_a_file_or_from_argo(calls: Calls, tmp_path: Path) -> N
         == 0
     )
     assert calls.returned("sees") == [{"who": "you", "number": 5}, "2026-01-31", "manual"]
-    entries = [
-        {"name": "who", "value": "5"},  # the schema has no type: JSON
-        {"name": "number", "value": "7"},
-        {"name": "logical-date", "value": ""},
-    ]
-    assert main(["argo", "run-task", *arguments, "--parameters", json.dumps(entries)]) == 0
-    assert calls.returned("sees")[0] == {"who": 5, "number": 7}
-    entries[0]["value"] = "no JSON, just text"
-    assert main(["argo", "run-task", *arguments, "--parameters", json.dumps(entries)]) == 0
+    run_file = tmp_path / "run"
+
+    def given(**texts: str) -> str:
+        run_file.write_bytes(base64.b64encode(json.dumps({"logical-date": "2026-02-01", **texts}).encode()))
+        return str(run_file)
+
+    # The schema has no type: JSON.
+    assert main(["argo", "run-task", *arguments, given(who="5", number="7")]) == 0
+    assert calls.returned("sees") == [{"who": 5, "number": 7}, "2026-02-01", "manual"]
+    assert main(["argo", "run-task", *arguments, given(who="no JSON, just text", number="7")]) == 0
     assert calls.returned("sees")[0]["who"] == "no JSON, just text"
-    entries[1]["value"] = '"seven"'
-    assert main(["argo", "run-task", *arguments, "--parameters", json.dumps(entries)]) == EXIT_WRONG_CALL
+    assert main(["argo", "run-task", *arguments, given(number='"seven"')]) == EXIT_WRONG_CALL
+    assert main(["argo", "run-task", *arguments, given(**{"logical-date": "soon"})]) == EXIT_WRONG_CALL
+    assert "the parameter logical-date: 'soon' is not an ISO date" in capfd.readouterr().err
 
 
 def test_a_configuration_file_names_the_catalog(calls: Calls, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_cron_workflow() -> None:
     assert manifest["metadata"]["annotations"]["workflows.argoproj.io/description"] == "All {numbers}"
     assert manifest["spec"]["schedules"] == ["30 2 * * 0"]
     assert manifest["spec"]["timezone"] == "Europe/Berlin"
-    assert "--scheduled-time={{workflow.scheduledTime}}" in templates(manifest)["task"]["container"]["args"]
+    assert "--scheduled-time={{workflow.scheduledTime}}" in templates(manifest)["task"]["script"]["args"]
 
 
 def test_a_cron_workflow_always_names_its_zone_and_holds_its_dates() -> None:
@@ -153,12 +153,12 @@ def test_retries(options: dict[str, Any], strategy: dict[str, Any] | None) -> No
     found = template.get("retryStrategy")
     if strategy is None:
         assert found is None
-        assert not any(each.startswith("--retries") for each in template["container"]["args"])
+        assert not any(each.startswith("--retries") for each in template["script"]["args"])
         return
     assert found.pop("retryPolicy") == "Always"
     assert found.pop("expression") == "!(lastRetry.exitCode in ['100', '101', '102'])"
     assert found == strategy
-    assert "--retries={{retries}}" in template["container"]["args"]
+    assert "--retries={{retries}}" in template["script"]["args"]
 
 
 def test_retries_of_the_settings_are_laid_over_the_dags() -> None:
@@ -169,7 +169,7 @@ def test_retries_of_the_settings_are_laid_over_the_dags() -> None:
     assert template["retryStrategy"]["limit"] == "4"
     assert template["retryStrategy"]["backoff"] == {"duration": "60s", "factor": "3"}
     assert "expression" in template["retryStrategy"]
-    assert "--max-retries=4" in template["container"]["args"]
+    assert "--max-retries=4" in template["script"]["args"]
 
 
 def test_time_limits() -> None:
@@ -200,7 +200,7 @@ def test_callbacks_of_the_dag_are_the_exit_handler() -> None:
         one_task()
     (manifest,) = exported(dag)
     assert manifest["spec"]["onExit"] == "on-exit"
-    container = templates(manifest)["on-exit"]["container"]
+    container = templates(manifest)["on-exit"]["script"]
     assert container["command"] == ["raynode", "argo", "run-callbacks"]
     assert "--status={{workflow.status}}" in container["args"]
 
@@ -218,7 +218,7 @@ def test_tasks_that_need_the_same_pod_share_a_template() -> None:
     (manifest,) = exported(dag, settings=settings)
     found = templates(manifest)
     assert set(found) == {"dag", "task", "task-work-3", "task-patient", "empty"}
-    assert found["task-work-3"]["container"]["resources"]["limits"] == {"cpu": "4"}
+    assert found["task-work-3"]["script"]["resources"]["limits"] == {"cpu": "4"}
     used = {each["name"]: each["template"] for each in found["dag"]["dag"]["tasks"]}
     assert used == {
         **{f"work-{number}": "task" for number in (0, 1, 2, 4)},
