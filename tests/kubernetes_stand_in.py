@@ -28,6 +28,30 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import certificates
 
 NAMESPACE = "argo"
+UID = "1234"
+
+
+def ray_job(
+    name: str,
+    deployment: str = "Running",
+    job: str = "RUNNING",
+    *,
+    uid: str = UID,
+    sha256: str = "abc",
+    created: str = "2026-01-01T00:00:00Z",
+    **status: Any,
+) -> dict[str, Any]:
+    """A RayJob of a workflow, as KubeRay leaves it."""
+    return {
+        "metadata": {"name": name, "labels": {"raynode/workflow-uid": uid}, "creationTimestamp": created},
+        "spec": {"entrypoint": f"python -m x --sha256 {sha256}"},
+        "status": {
+            "jobDeploymentStatus": deployment,
+            "jobStatus": job,
+            "rayClusterName": f"{name}-c",
+            **status,
+        },
+    }
 
 
 class Kubernetes:

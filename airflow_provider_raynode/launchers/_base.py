@@ -32,10 +32,14 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True)
 class JobStatus:
-    """The state of a job with the job's own message, empty where it gave none."""
+    """The state of a job with the job's own message, empty where it gave none.
+
+    :ivar own_result: false where a `result.json` in the attempt's folder is not this job's, but an earlier one's.
+    """
 
     state: JobState
     message: str = ""
+    own_result: bool = True
 
 
 @dataclass(frozen=True)

@@ -264,7 +264,8 @@ class JobRun:
 
     def _failure(self, status: JobStatus) -> NodeFailedError:
         """Return the error of an ended job: its own words where it left some, else what killed it."""
-        result = result_of(self._spec, self._catalog)
+        result = result_of(self._spec, self._catalog) if status.own_result else None
+        on_ray_job = self.job.launcher == "rayjob"
         lines = [f"The {self._work} {self.job.submission_id} ended as {status.state}."]
         if result is not None and result.failure is not None:
             failure = result.failure
@@ -273,6 +274,11 @@ class JobRun:
                 lines.append(f"First failing trial: {failure.trial_id}")
             if failure.traceback:
                 lines.append(failure.traceback.rstrip())
+            if on_ray_job and status.message:
+                lines.append(status.message)
+        elif on_ray_job:
+            lines.append("It left no result.")
+            lines.append(status.message)
         else:
             lines.append("It left no result: its driver was ended from outside, not by an error of the function.")
             if status.message:

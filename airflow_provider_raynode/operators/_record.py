@@ -28,8 +28,8 @@ def record_end(job: JobRef, status: JobStatus, node: Catalog) -> None:
     """
     spec = read_spec(job, node)
     result = result_of(spec, node)
-    if result is not None and result.spec_sha256 != job.spec_sha256:
-        result = None  # left by another spec of the same attempt
+    if result is not None and (result.spec_sha256 != job.spec_sha256 or not status.own_result):
+        result = None  # left by another spec of the same attempt, or by an earlier job
     outcome: Outcome = "failed"
     if status.state is JobState.STOPPED or (result and result.failure and result.failure.type == "Stopped"):
         outcome = "stopped"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from workflow import Argo
 from airflow_provider_raynode.argo.dag_file import load_dag
 
 pytestmark = [pytest.mark.airflow, pytest.mark.ray]
+
+WORKFLOW = "stopped-ray-job-1"
 
 # Each trial writes down that it ran, and waits until the test lets it go on.
 NODE = """
@@ -64,11 +66,10 @@ def run(argo: Argo, tmp_path: Path, kuberay: KubeRay) -> Any:
         path.write_text(NODE.format(folder=str(tmp_path), retries=retries))
         kuberay.kubernetes.put(
             "workflows",
-            {"metadata": {"name": "stopped-ray-job-1", "uid": "1234"}, "spec": {}, "status": {"phase": "Running"}},
+            {"metadata": {"name": WORKFLOW, "uid": "1234"}, "spec": {}, "status": {"phase": "Running"}},
         )
-        return argo.run(
-            load_dag(path), path, ray="rayjob", resource_handler=kuberay, env=kuberay.kubernetes.env, **options
-        )
+        options = {"resource_handler": kuberay, "env": kuberay.kubernetes.env, **options}
+        return argo.run(load_dag(path), path, ray="rayjob", **options)
 
     return run
 
@@ -91,16 +92,66 @@ def wait(condition: Any, timeout_s: float = 40) -> None:
         time.sleep(0.1)
 
 
-def test_stop_ends_the_search_and_a_retry_goes_on(argo: Argo, run: Any, kuberay: KubeRay, tmp_path: Path) -> None:
-    stopped = run(stop_when=lambda: "Stop" if saved(tmp_path) else None)
+class LosingPods:
+    """Argo's side of a RayJob whose first pod is lost while the search goes on; `then` is done at the second."""
+
+    def __init__(self, kuberay: KubeRay, lost: Callable[[], bool], then: Callable[[], object]) -> None:
+        self._kuberay, self._lost, self._then = kuberay, lost, then
+        self.applied: list[str] = []
+
+    def __call__(self, manifest: dict[str, Any], action: str) -> Any:
+        look = self._kuberay(manifest, action)
+        self.applied.append(manifest["metadata"]["name"])
+        if len(self.applied) > 1:
+            self._then()
+            return look
+        # To the workflow a pod that is gone is as one that cannot find its object any more.
+        return lambda: None if self._lost() else look()
+
+
+def test_a_lost_pod_adopts_and_stop_ends_and_a_retry_goes_on(
+    argo: Argo, run: Any, kuberay: KubeRay, tmp_path: Path
+) -> None:
+    losing = LosingPods(kuberay, lambda: (tmp_path / "waits").exists(), (tmp_path / "adopted").touch)
+    stopped = run(
+        retries=1,
+        resource_handler=losing,
+        stop_when=lambda: "Stop" if (tmp_path / "adopted").exists() and saved(tmp_path) else None,
+    )
     assert stopped.state == "failed"
-    report = argo.last.report()
+    assert len(set(losing.applied)) == 1 and len(losing.applied) == 2
+    assert len(kuberay.started) == 1, "the second try found the search at work"
+    assert "adopting what an earlier try began" in argo.last.node("search-tune-rayjob").log
     assert argo.last.node("onExit").phase == "Succeeded", argo.last.node("onExit").log
-    assert not kuberay.pids(), report
+    assert not kuberay.pids(), "stop has ended the driver"
     assert kuberay.kubernetes.names("rayjobs") == []
     assert trials(tmp_path) == ["1"]
     (tmp_path / "go").touch()
-    outcome = run(retry_of=argo.last)
+    outcome = run(retries=1, retry_of=argo.last)
     assert outcome.state == "success", argo.last.report()
     assert trials(tmp_path) == ["1", "2", "3"], "what had ended was not run again"
+    assert len(kuberay.started) == 2
+
+
+def test_terminate_is_seen_by_the_driver_and_a_retry_goes_on(
+    argo: Argo, run: Any, kuberay: KubeRay, tmp_path: Path
+) -> None:
+    kubernetes = kuberay.kubernetes
+
+    def terminated() -> str | None:
+        if not saved(tmp_path):
+            return None
+        kubernetes.objects["workflows", WORKFLOW]["spec"]["shutdown"] = "Terminate"
+        return "Terminate"
+
+    assert run(stop_when=terminated).state == "failed"
+    assert "onExit" not in argo.last.nodes
+    begin = time.monotonic()
+    wait(lambda: not kuberay.pids())
+    assert time.monotonic() - begin < 25, "it looks every 10 to 15 s"
+    assert f"the workflow argo/{WORKFLOW} was stopped (shutdown: Terminate)" in kuberay.logs[0].read_text()
+    (tmp_path / "go").touch()
+    outcome = run(retry_of=argo.last)
+    assert outcome.state == "success", argo.last.report()
+    assert trials(tmp_path) == ["1", "2", "3"]
     assert len(kuberay.started) == 2
