@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from airflow_provider_raynode import __version__
+from airflow_provider_raynode.argo.arguments import add_dags_folder
 from airflow_provider_raynode.exceptions import RayNodeError
 
 
@@ -15,7 +16,8 @@ def run(args: argparse.Namespace) -> int:
     from airflow_provider_raynode.run.conf import parse_conf
     from airflow_provider_raynode.run.dag_run import run_dag
 
-    return run_dag(args.dag_file, dag_id=args.dag_id, conf=parse_conf(args.conf), verbose=args.verbose)
+    conf = parse_conf(args.conf)
+    return run_dag(args.dag_file, dag_id=args.dag_id, conf=conf, verbose=args.verbose, dags_folder=args.dags_folder)
 
 
 def config_schema(args: argparse.Namespace) -> int:
@@ -59,6 +61,7 @@ def argo_export(args: argparse.Namespace) -> int:
         kind=args.kind,
         ray=args.ray,
         allow=args.allow,
+        dags_folder=args.dags_folder,
     )
 
 
@@ -162,6 +165,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `raynode run`."""
     parser.add_argument("dag_file", metavar="DAG_FILE", help="path of the DAG file")
     parser.add_argument("--dag-id", help="which DAG, where the file holds several")
+    add_dags_folder(parser)
     parser.add_argument("--conf", help="the run's conf, a JSON object")
     parser.add_argument("--verbose", action="store_true", help="show Airflow's whole log in place of the live view")
 

@@ -11,6 +11,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `raynode argo export`."""
     parser.add_argument("dag_file", metavar="DAG_FILE", help="path of the DAG file")
     parser.add_argument("--dag-id", help="which DAG, where the file holds several")
+    add_dags_folder(parser)
     parser.add_argument("--settings", metavar="FILE", help="settings file (YAML): image, catalog, resources, …")
     parser.add_argument("-o", "--output", metavar="FILE", help="where to write the manifests; default: stdout")
     parser.add_argument(
@@ -43,6 +44,7 @@ def add_lint_arguments(parser: argparse.ArgumentParser) -> None:
 def add_run_task_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `raynode argo run-task`."""
     parser.add_argument("--pipeline-file", required=True, metavar="FILE", help="the DAG file")
+    add_dags_folder(parser)
     parser.add_argument("--dag-id", help="which DAG, where the file holds several")
     parser.add_argument("--step-name", required=True, metavar="TASK", help="id of the task")
     parser.add_argument("--run-id", required=True, help="id of the run: tasks of one run share it")
@@ -82,6 +84,7 @@ def _add_run_file(parser: argparse.ArgumentParser) -> None:
 def add_run_callbacks_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `raynode argo run-callbacks`."""
     parser.add_argument("--pipeline-file", required=True, metavar="FILE", help="the DAG file")
+    add_dags_folder(parser)
     parser.add_argument("--dag-id", help="which DAG, where the file holds several")
     parser.add_argument("--run-id", required=True, help="id of the run")
     parser.add_argument("--status", required=True, help="how the workflow ended, Argo's {{workflow.status}}")
@@ -106,3 +109,12 @@ def add_make_way_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `raynode argo make-way`."""
     parser.add_argument("--name", required=True, help="name of the RayJob that is about to be applied")
     parser.add_argument("--spec-sha256", required=True, metavar="HEX", help="digest of the spec that it runs")
+
+
+def add_dags_folder(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that says where a DAG file's imports begin."""
+    parser.add_argument(
+        "--dags-folder",
+        metavar="FOLDER",
+        help="the folder that the DAG file's imports begin in; default: Airflow's, or the nearest above called dags",
+    )

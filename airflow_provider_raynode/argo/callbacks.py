@@ -37,7 +37,7 @@ def _run_callbacks(args: argparse.Namespace) -> int:
             from airflow_provider_raynode.hooks.catalog import catalog_for
 
             with container_logs():
-                dag = load_dag(args.pipeline_file, args.dag_id)
+                dag = load_dag(args.pipeline_file, args.dag_id, dags_folder=args.dags_folder)
                 succeeded = args.status == "Succeeded"
                 callbacks = _as_list(dag.on_success_callback if succeeded else dag.on_failure_callback)
                 log.info("raynode: %s is %s: %d callbacks", dag.dag_id, args.status, len(callbacks))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -38,19 +39,24 @@ def compile_dag(
     *,
     kind: Kind,
     pipeline_file: str,
+    dags_folder: str = "",
     ray_jobs: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the manifests of a DAG: the workflow, and a ConfigMap of its semaphores where it has some.
 
     :param pipeline_file: path of the DAG file in the pods.
+    :param dags_folder: path there of the folder that its imports begin in; empty: the file's own.
     :param ray_jobs: whether the job of a Ray node is a RayJob that Argo creates.
     """
-    return _Compiler(dag, schedule, settings, kind, pipeline_file, ray_jobs).manifests()
+    place = [f"--pipeline-file={literal_text(pipeline_file)}"]
+    if dags_folder and dags_folder != posixpath.dirname(pipeline_file):
+        place.append(f"--dags-folder={literal_text(dags_folder)}")
+    return _Compiler(dag, schedule, settings, kind, place, ray_jobs).manifests()
 
 
 class _Compiler:
     def __init__(
-        self, dag: DAG, schedule: Schedule, settings: ArgoSettings, kind: Kind, pipeline_file: str, ray_jobs: bool
+        self, dag: DAG, schedule: Schedule, settings: ArgoSettings, kind: Kind, place: list[str], ray_jobs: bool
     ) -> None:
         self._dag = dag
         self._ray_jobs = ray_jobs
@@ -61,7 +67,7 @@ class _Compiler:
         self._structure = structure_hash(dag)
         self._name = settings.name or workflow_name(dag.dag_id, cron=kind == "cron")
         self._config_map = settings.pools_config_map or f"{self._name}-limits"
-        self._common = [f"--pipeline-file={literal_text(pipeline_file)}", f"--dag-id={dag.dag_id}"]
+        self._common = [*place, f"--dag-id={dag.dag_id}"]
         if settings.configuration_file:
             self._common.append(f"--configuration-file={literal_text(settings.configuration_file)}")
         self._run = [

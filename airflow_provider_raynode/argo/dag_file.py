@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from airflow_provider_raynode.argo.import_path import make_importable, no_such_file
+from airflow_provider_raynode.argo.import_path import import_remedy, make_importable, no_such_file
 from airflow_provider_raynode.argo.task_sdk._dag import registering
 from airflow_provider_raynode.config._section import did_you_mean
 from airflow_provider_raynode.exceptions import DagFileError, RayNodeError
@@ -22,27 +22,29 @@ if TYPE_CHECKING:
 _OURS = "airflow_provider_raynode."
 
 
-def load_dags(path: str | Path) -> dict[str, DAG]:
+def load_dags(path: str | Path, *, dags_folder: str | Path | None = None) -> dict[str, DAG]:
     """Return the DAGs of a file by id.
 
+    :param dags_folder: the folder that its imports begin in; else as `import_path.dags_root` finds it.
     :raises DagFileError: there is no such file, it fails, or it holds no DAG.
     """
     file = Path(path).expanduser().absolute()
     if not file.is_file():
         raise DagFileError(f"{path}: {no_such_file(file)}")
-    dags = _run(file)
+    dags = _run(file, dags_folder)
     if not dags:
         raise DagFileError(f"{file}: there is no DAG in this file (is the @dag function called at its end?)")
     return dags
 
 
-def load_dag(path: str | Path, dag_id: str | None = None) -> DAG:
+def load_dag(path: str | Path, dag_id: str | None = None, *, dags_folder: str | Path | None = None) -> DAG:
     """Return the DAG of a file.
 
     :param dag_id: which one, where the file holds several.
+    :param dags_folder: see `load_dags`.
     :raises DagFileError: see `load_dags`; or the file holds several DAGs, or no such one.
     """
-    dags = load_dags(path)
+    dags = load_dags(path, dags_folder=dags_folder)
     if dag_id is None:
         if len(dags) > 1:
             raise DagFileError(f"{path} holds several DAGs: choose one with --dag-id {{{','.join(sorted(dags))}}}")
@@ -53,8 +55,8 @@ def load_dag(path: str | Path, dag_id: str | None = None) -> DAG:
     return dags[dag_id]
 
 
-def _run(file: Path) -> dict[str, DAG]:
-    make_importable(file)
+def _run(file: Path, dags_folder: str | Path | None) -> dict[str, DAG]:
+    make_importable(file, dags_folder)
     name = _module_name(file)
     loader = importlib.machinery.SourceFileLoader(name, str(file))
     spec = importlib.util.spec_from_loader(name, loader)
@@ -69,7 +71,8 @@ def _run(file: Path) -> dict[str, DAG]:
         if isinstance(error, RayNodeError) and str(error).startswith(str(file)):
             # A node's error begins with its place.
             raise DagFileError(str(error)) from error
-        raise DagFileError(f"{file}: {_told(error, file)}") from error
+        remedy = import_remedy(error, file, dags_folder)
+        raise DagFileError(f"{file}: {_told(error, file)}{remedy}") from error
 
 
 def _collect(module: object, registered: list[DAG], file: Path) -> dict[str, DAG]:

@@ -12,6 +12,7 @@ from airflow_provider_raynode import __version__
 from airflow_provider_raynode.argo.checks import ALLOWABLE, RefusedError, check_allowed, find_refusals, ignored
 from airflow_provider_raynode.argo.compile import compile_dag
 from airflow_provider_raynode.argo.dag_file import load_dag
+from airflow_provider_raynode.argo.import_path import dags_root
 from airflow_provider_raynode.argo.ray_job import ray_job_refusals
 from airflow_provider_raynode.argo.schedule import Kind, Schedule, schedule_of
 from airflow_provider_raynode.argo.settings import ArgoSettings
@@ -47,6 +48,7 @@ def export_dag_file(
     kind: KindOption = "auto",
     ray: RayOption = "submit",
     allow: Iterable[str] = (),
+    dags_folder: str | Path | None = None,
 ) -> Export:
     """Return the manifests of a DAG file as YAML.
 
@@ -55,13 +57,14 @@ def export_dag_file(
     :param kind: the kind of object; `auto` takes what the schedule asks for.
     :param ray: where a Ray node's job runs: `submit`, as in Airflow, or `rayjob`, a RayJob of its own in Kubernetes.
     :param allow: features to downgrade from refusals to warnings.
+    :param dags_folder: the folder that the file's imports begin in, and that it keeps its place in; else Airflow's own.
     :raises DagFileError: the DAG cannot be loaded.
     :raises ConfigError: the settings are wrong.
     :raises RefusedError: the DAG has what Argo cannot do.
     :raises ExportError: the result does not pass the lint.
     """
-    dag = load_dag(dag_file, dag_id)
-    return export_dag(dag, Path(dag_file), settings=settings, kind=kind, ray=ray, allow=allow)
+    dag = load_dag(dag_file, dag_id, dags_folder=dags_folder)
+    return export_dag(dag, Path(dag_file), settings=settings, kind=kind, ray=ray, allow=allow, dags_folder=dags_folder)
 
 
 def export_dag(
@@ -72,10 +75,12 @@ def export_dag(
     kind: KindOption = "auto",
     ray: RayOption = "submit",
     allow: Iterable[str] = (),
+    dags_folder: str | Path | None = None,
 ) -> Export:
     """Return the manifests of a live DAG as YAML; the parameters are those of `export_dag_file`."""
     allowed = check_allowed(allow)
     chosen = settings if isinstance(settings, ArgoSettings) else ArgoSettings.load(settings)
+    chosen = chosen.placed(dag_file, dags_root(dag_file, dags_folder))
     chosen.check_names(dag.task_ids, _group_ids(dag))
     schedule = _schedule(dag, kind)
     found = find_refusals(dag, schedule, pools=chosen.pools)
@@ -92,6 +97,7 @@ def export_dag(
         chosen,
         kind=_kind(kind, schedule, dag),
         pipeline_file=chosen.pipeline_file(dag_file),
+        dags_folder=chosen.dags_folder(dag_file),
         ray_jobs=ray == "rayjob",
     )
     manifests += chosen.manifests(dag_file)
@@ -114,10 +120,13 @@ def command(
     kind: KindOption,
     ray: RayOption,
     allow: Iterable[str],
+    dags_folder: str | None = None,
 ) -> int:
     """Write the YAML to `output`, else to stdout, and the warnings to stderr; return the exit code."""
     try:
-        export = export_dag_file(dag_file, dag_id=dag_id, settings=settings, kind=kind, ray=ray, allow=allow)
+        export = export_dag_file(
+            dag_file, dag_id=dag_id, settings=settings, kind=kind, ray=ray, allow=allow, dags_folder=dags_folder
+        )
     except RefusedError as error:
         print(f"raynode: {error}", file=sys.stderr)
         return 1

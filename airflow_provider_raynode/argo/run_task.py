@@ -53,6 +53,7 @@ class TaskCall:
     step_name: str
     run_id: str
     dag_id: str | None = None
+    dags_folder: str | None = None
     configuration_file: str = ""
     ray_config_file: str = ""
     map_variable: str = "{}"
@@ -162,7 +163,7 @@ def run_task(call: TaskCall) -> TaskOutcome:
         from airflow_provider_raynode.hooks.catalog import catalog_for
 
         with container_logs():
-            dag = load_dag(call.pipeline_file, call.dag_id)
+            dag = load_dag(call.pipeline_file, call.dag_id, dags_folder=call.dags_folder)
             _check_structure(dag, call)
             store = RunStore(catalog_for(), dag.dag_id, call.run_id)
             if call.plan:

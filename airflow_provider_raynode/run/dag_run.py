@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
-from airflow_provider_raynode.argo.import_path import make_importable, no_such_file
+from airflow_provider_raynode.argo.import_path import import_remedy, make_importable, no_such_file
 from airflow_provider_raynode.config._section import did_you_mean
 from airflow_provider_raynode.exceptions import DagFileError
 from airflow_provider_raynode.operators._in_process import ends_with
@@ -74,7 +74,12 @@ class _Stops:
 
 
 def run_dag(
-    file: str | Path, *, dag_id: str | None = None, conf: dict[str, Any] | None = None, verbose: bool = False
+    file: str | Path,
+    *,
+    dag_id: str | None = None,
+    conf: dict[str, Any] | None = None,
+    verbose: bool = False,
+    dags_folder: str | Path | None = None,
 ) -> int:
     """Run the DAG in `file` once, here, with no services; show its progress and its results on stdout.
 
@@ -82,13 +87,14 @@ def run_dag(
     :param dag_id: which DAG, where the file holds several.
     :param conf: the run's conf, as `params` of the DAG see it.
     :param verbose: show Airflow's whole log in place of the live view.
+    :param dags_folder: the folder that the file's imports begin in; else Airflow's own, or one above called `dags`.
     :return: the exit code: 0 success, 1 the run failed, 130 interrupted, 143 terminated.
     :raises DagFileError: see the class.
     """
     path = Path(file).expanduser().absolute()
     if not path.is_file():
         raise DagFileError(f"{file}: {no_such_file(path)}")
-    make_importable(path)
+    make_importable(path, dags_folder)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     stops = _Stops()
     with airflow_environment() as home, stops.handled(), ends_with(stops.end, stops.note):
@@ -157,7 +163,9 @@ def _load(path: Path, dag_id: str | None) -> tuple[DAG, list[str]]:
     bag = DagBag(tempfile.gettempdir(), collect_dags=False)
     found = {dag.dag_id: dag for dag in bag.process_file(str(path), only_if_updated=False, safe_mode=False)}
     if bag.import_errors:
-        raise DagFileError("\n".join(_import_error(text, name) for name, text in bag.import_errors.items()))
+        remedies = map(_import_remedy, bag.import_errors.values(), bag.import_errors)
+        errors = (_import_error(text, name) for name, text in bag.import_errors.items())
+        raise DagFileError("\n".join(map("".join, zip(errors, remedies, strict=True))))
     if not found:
         raise DagFileError(f"{path}: there is no DAG in this file (is the @dag function called at its end?)")
     if dag_id is None and len(found) > 1:
@@ -174,6 +182,12 @@ def _warnings(captured: Iterable[str]) -> list[str]:
     """Return our own warnings, each with its place, of those that Airflow has captured as texts."""
     found = (_OUR_WARNING.fullmatch(text) for text in captured)
     return list(dict.fromkeys(f"{each['place']}: {each['text']}" for each in found if each))
+
+
+def _import_remedy(text: str, file: str) -> str:
+    """Return what helps where a module was not found, of an import error that Airflow keeps as a text."""
+    found = re.search(r"^ModuleNotFoundError: No module named '([\w.]+)'", text, re.MULTILINE)
+    return import_remedy(ModuleNotFoundError(name=found[1]), Path(file)) if found else ""
 
 
 def _import_error(text: str, file: str = "") -> str:

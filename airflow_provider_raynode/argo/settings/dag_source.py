@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PrivateAttr
 
+from airflow_provider_raynode.argo.import_path import below_root
 from airflow_provider_raynode.argo.settings._merge import Layer
 from airflow_provider_raynode.argo.settings._storage import DAG_VOLUME, GIT_SECRET_VOLUME
 from airflow_provider_raynode.argo.settings._words import AbsolutePath, DataKey, ObjectName
@@ -77,7 +78,7 @@ class ImageSource(Section):
     """The DAG file is in the image."""
 
     path: AbsolutePath = Field(
-        default=DAGS_FOLDER, description="path of the DAG file (`….py`) in the image, or of the folder that has it"
+        default=DAGS_FOLDER, description="path in the image: of the DAGs folder, of the DAG file's own, or of the file"
     )
 
 
@@ -90,7 +91,9 @@ class GitSource(Section):
     revision: GitWord = Field(
         default="HEAD", description="branch, tag or commit; only a commit is the same for every pod"
     )
-    path: RelativePath = Field(description="path of the DAG file (`….py`) in the repository, or of its folder")
+    path: RelativePath = Field(
+        description="path in the repository: of the DAGs folder, of the DAG file's own, or of the file"
+    )
     depth: NonNegativeInteger = Field(default=1, description="commits of history that are fetched; 0: all")
     secret: ObjectName | None = Field(
         default=None,
@@ -112,8 +115,8 @@ class ConfigMapSource(Section):
     key: DataKey | None = Field(default=None, description="key of the DAG file; left out: the name of the file")
     files: list[RelativePath] = Field(
         default_factory=list,
-        description="further files, relative to the DAG file's folder, such as `configs/ray_tune.yaml`; "
-        "the key of one is its path with `__` for each `/`",
+        description="further files, relative to the DAG file's folder or to the DAGs folder, such as "
+        "`configs/ray_tune.yaml`; the key of one is its path with `__` for each `/`",
     )
     mount_path: AbsolutePath = Field(default=DAGS_FOLDER, description="folder in the pods where the files appear")
     create: Switch = Field(default=True, description="whether the export writes the ConfigMap, from the files here")
@@ -130,6 +133,17 @@ class DagSource(Section):
     git: GitSource | None = Field(default=None, description="it is cloned from a git repository")
     config_map: ConfigMapSource | None = Field(default=None, description="it is in a ConfigMap")
 
+    _below: PurePosixPath = PrivateAttr(default=PurePosixPath())
+    _root: Path | None = PrivateAttr(default=None)
+    _key: str | None = PrivateAttr(default=None)
+
+    def placed(self, dag_file: Path, root: Path | None) -> DagSource:
+        """Return the source for a DAG file that lies in a DAGs folder, which it keeps its place in."""
+        source = self.model_copy()
+        source._below, source._root = below_root(dag_file, root), root
+        source._key = None if self.config_map is None else self.config_map.key or dag_file.name
+        return source
+
     def problems(self) -> Iterator[Problem]:
         """Yield that not exactly one source is given."""
         given = [name for name in type(self).model_fields if getattr(self, name) is not None]
@@ -139,12 +153,27 @@ class DagSource(Section):
     def pipeline_file(self, dag_file: Path) -> str:
         """Return the path of a DAG file in the pods."""
         if self.config_map is not None:
-            return posixpath.join(self.config_map.mount_path, self.config_map.key or dag_file.name)
+            source = self.config_map
+            return posixpath.normpath(posixpath.join(source.mount_path, self._below, source.key or dag_file.name))
+        path = self._path
+        if path.endswith(".py"):
+            return path
+        return posixpath.normpath(posixpath.join(path, "" if self._is_own_folder(path) else self._below, dag_file.name))
+
+    def dags_folder(self, dag_file: Path) -> str:
+        """Return the DAGs folder in the pods."""
+        folder = posixpath.dirname(self.pipeline_file(dag_file))
+        return folder.removesuffix(f"/{self._below}")
+
+    @property
+    def _path(self) -> str:
         if self.git is not None:
-            path = posixpath.join(DAGS_FOLDER, self.git.path)
-        else:
-            path = self.image.path if self.image is not None else DAGS_FOLDER
-        return path if path.endswith(".py") else posixpath.join(path, dag_file.name)
+            return posixpath.normpath(posixpath.join(DAGS_FOLDER, self.git.path))
+        return posixpath.normpath(self.image.path) if self.image is not None else DAGS_FOLDER
+
+    def _is_own_folder(self, path: str) -> bool:
+        """Whether a folder is the DAG file's own, and not the DAGs folder above it."""
+        return self._below != PurePosixPath() and posixpath.basename(path) == self._below.name
 
     def layer(self) -> Layer:
         """Return what a pod needs for it, as a layer of the settings."""
@@ -153,7 +182,7 @@ class DagSource(Section):
         if self.config_map is None:
             return {}
         return {
-            "volumes": {DAG_VOLUME: _config_map_volume(self.config_map)},
+            "volumes": {DAG_VOLUME: self._config_map_volume(self.config_map)},
             "volume_mounts": {self.config_map.mount_path: {"name": DAG_VOLUME, "readOnly": True}},
         }
 
@@ -166,7 +195,7 @@ class DagSource(Section):
         if source is None or not source.create:
             return {}
         data = {source.key or dag_file.name: _text_of(dag_file)}
-        data |= {_key_of(path): _text_of(dag_file.parent / path) for path in source.files}
+        data |= {_key_of(path): _text_of(self._file(path, dag_file)) for path in source.files}
         size = sum(len(text.encode()) for text in data.values())
         if size > _LARGEST_CONFIG_MAP:
             raise ConfigError(
@@ -174,6 +203,27 @@ class DagSource(Section):
                 "use dag_source.git or put them into the image"
             )
         return data
+
+    def _file(self, path: str, dag_file: Path) -> Path:
+        root = dag_file.parent if self._root is None else self._root
+        return (root if self._is_of_root(path, dag_file.parent) else dag_file.parent) / path
+
+    def _is_of_root(self, path: str, folder: Path) -> bool:
+        return self._root is not None and not (folder / path).exists() and (self._root / path).exists()
+
+    def _config_map_volume(self, source: ConfigMapSource) -> dict[str, Any]:
+        folder = Path() if self._root is None else self._root / self._below
+        paths = {
+            _key_of(each): each if self._is_of_root(each, folder) else str(self._below / each) for each in source.files
+        }
+        if self._below != PurePosixPath() and self._key is not None:
+            paths[self._key] = str(self._below / self._key)
+        nested = [{"key": key, "path": path} for key, path in paths.items() if key != path]
+        if not nested:
+            return {"configMap": {"name": source.name}}
+        # Once as it is, and once the files in folders: a key of a ConfigMap holds no slash.
+        sources = [{"configMap": {"name": source.name}}, {"configMap": {"name": source.name, "items": nested}}]
+        return {"projected": {"sources": sources}}
 
 
 def _text_of(path: Path) -> str:
@@ -183,15 +233,6 @@ def _text_of(path: Path) -> str:
         raise ConfigError(
             f"dag_source.config_map: {path}: cannot be read as text ({error}): files are relative to the DAG file"
         ) from error
-
-
-def _config_map_volume(source: ConfigMapSource) -> dict[str, Any]:
-    nested = [{"key": _key_of(path), "path": path} for path in source.files if "/" in path]
-    if not nested:
-        return {"configMap": {"name": source.name}}
-    # Once as it is, and once the files in folders: a key of a ConfigMap holds no slash.
-    sources = [{"configMap": {"name": source.name}}, {"configMap": {"name": source.name, "items": nested}}]
-    return {"projected": {"sources": sources}}
 
 
 def _git_layer(git: GitSource) -> Layer:

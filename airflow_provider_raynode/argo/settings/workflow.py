@@ -356,9 +356,17 @@ class ArgoSettings(PodKeys):
         """Return the fields of Argo's CronWorkflowSpec that the settings decide, none of them empty."""
         return self.cron.fields()
 
+    def placed(self, dag_file: Path, root: Path | None) -> Self:
+        """Return the settings for a DAG file that keeps its place below a DAGs folder; None: it lies at the top."""
+        return self.model_copy(update={"dag_source": self.dag_source.placed(dag_file, root)})
+
     def pipeline_file(self, dag_file: Path) -> str:
         """Return the path of the DAG file in the pods."""
         return self.dag_source.pipeline_file(dag_file)
+
+    def dags_folder(self, dag_file: Path) -> str:
+        """Return the DAGs folder in the pods."""
+        return self.dag_source.dags_folder(dag_file)
 
     def manifests(self, dag_file: Path) -> list[dict[str, Any]]:
         """Return what is applied beside the workflow: the ConfigMap of the DAG's files, where the export writes it.
