@@ -152,7 +152,7 @@ class RayJobs:
             self._sleep(_POLL_S)
 
     def end(self, job: RayJob, *, timeout_s: float) -> bool:
-        """Delete a RayJob and wait until it is gone; return whether it is.
+        """Delete a RayJob and wait until it is gone, with its cluster's pods; return whether it is gone itself.
 
         :raises KubernetesApiError: see `find`.
         """
@@ -163,7 +163,16 @@ class RayJobs:
             if self._clock() >= deadline:
                 return False
             self._sleep(_POLL_S)
+        # The object goes first, its driver has 30 s: where the pods may be looked at, they are waited for.
+        while self._has_pods(job) and self._clock() < deadline:
+            self._sleep(_POLL_S)
         return True
+
+    def _has_pods(self, job: RayJob) -> bool:
+        try:
+            return bool(job.cluster and self._pods({"ray.io/cluster": job.cluster}))
+        except KubernetesApiError:
+            return False
 
     def settled(self, name: str, *, settle_s: float) -> RayJob | None:
         """Return a RayJob as it stands when it has finished or vanished, or else after `settle_s`."""
@@ -180,11 +189,14 @@ class RayJobs:
         selections = [{"ray.io/cluster": job.cluster}] if job.cluster else []
         for labels in [*selections, {"job-name": job.name}]:
             try:
-                pods = self._api.get(Place("", "v1", "pods", self._namespace, labels=labels)).get("items") or []
+                pods = self._pods(labels)
             except KubernetesApiError as error:
                 return [f"its pods cannot be looked at: {error}"]
             found += [cause for pod in pods for cause in _causes(pod) if cause not in found]
         return found[:_MOST_CAUSES]
+
+    def _pods(self, labels: dict[str, str]) -> list[dict[str, Any]]:
+        return list(self._api.get(Place("", "v1", "pods", self._namespace, labels=labels)).get("items") or [])
 
     def _place(self, name: str) -> Place:
         return Place(_GROUP, _VERSION, _RESOURCE, self._namespace, name)

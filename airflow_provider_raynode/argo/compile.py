@@ -279,7 +279,8 @@ class _Compiler:
         fan_out = argo_names(self._dag)[source.task_id]
         name = f"{node.name}{RAY_JOB_SUFFIX}"
         in_group = scope.id is not None
-        container = self._templates.container_of(task)
+        # As that of the exit handler: what the settings give a task is for its own work.
+        container = self._settings.pod_for("", ()).container_fields()
         self._ray_templates[name] = resource_template(
             name, task, *ray_job_of(self._dag, source), container, in_group=in_group
         )

@@ -155,6 +155,8 @@ def _make_way(container: Mapping[str, Any]) -> dict[str, Any]:
             f"--spec-sha256={{{{inputs.parameters.{SPEC_SHA256}}}}}",
         ],
         **{key: container[key] for key in kept if key in container},
+        # What it says is then the node's message.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
 

@@ -58,10 +58,6 @@ class Templates:
         """Return the key of the template for the pod that plans a mapped task group."""
         return self._keep(group, "plan", self._plan_body(self.settings.pod_for(group.group_id, _groups_of(group))))
 
-    def container_of(self, task: Any) -> dict[str, Any]:
-        """Return what the settings say of the container of a task: its image, its program."""
-        return self.settings.pod_for(task.task_id, _groups_of(task)).container_fields()
-
     def named(self) -> dict[str, tuple[str, dict[str, Any]]]:
         """Return for each key the template's name and body.
 

@@ -164,7 +164,7 @@ class PodRunner:
         for container in pod.spec["initContainers"]:
             code, why = await self._run_container(container, pod, rewrites, None, stop, is_main=False)
             if code or why:
-                message = why or f"init container {container['name']}: Error (exit code {code})"
+                message = why or f"{container['name']}: Error (exit code {code})"
                 return Outcome("Failed", message, code, {})
         return None
 

@@ -130,6 +130,19 @@ def test_one_that_has_failed_is_ended(kubernetes: Kubernetes, deployment: str, j
     assert way(kubernetes) == []
 
 
+def test_its_pods_are_waited_for(kubernetes: Kubernetes) -> None:
+    """The object goes at once; its driver, on the same folder, has 30 s."""
+    kubernetes.put("rayjobs", ray_job(NAME, "Failed", "FAILED"))
+    kubernetes.put("pods", {"metadata": {"name": "head", "labels": {"ray.io/cluster": f"{NAME}-c"}}})
+    time = Time(lambda: kubernetes.objects.clear(), after=5)
+    assert (way(kubernetes, time), time.now) == ([], 5)
+    kubernetes.put("rayjobs", ray_job(NAME, "Failed", "FAILED"))
+    kubernetes.put("pods", {"metadata": {"name": "head", "labels": {"ray.io/cluster": f"{NAME}-c"}}})
+    kubernetes.rights = {("get", "rayjobs"), ("delete", "rayjobs")}
+    time = Time()
+    assert (way(kubernetes, time), time.now) == ([], 0), "where it may not look, it goes on"
+
+
 def test_one_that_is_just_ending_is_not_adopted(kubernetes: Kubernetes) -> None:
     kubernetes.put("rayjobs", ray_job(NAME))
     time = Time(lambda: kubernetes.put("rayjobs", ray_job(NAME, "Failed", "FAILED")), after=9)
