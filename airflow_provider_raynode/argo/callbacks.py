@@ -30,10 +30,12 @@ def run_callbacks_command(args: argparse.Namespace) -> int:
 def _run_callbacks(args: argparse.Namespace) -> int:
     try:
         with configured(args.configuration_file):
+            from airflow_provider_raynode.argo.task_sdk import container_logs, dag_callback_context, import_task_runner
+
+            import_task_runner(own_process=True)
             from airflow_provider_raynode.argo.dag_file import load_dag
             from airflow_provider_raynode.argo.records import RunStore
             from airflow_provider_raynode.argo.run_info import run_info
-            from airflow_provider_raynode.argo.task_sdk import container_logs, dag_callback_context
             from airflow_provider_raynode.hooks.catalog import catalog_for
 
             with container_logs():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from contextlib import suppress
 from datetime import datetime
 from typing import Any, Literal
 from urllib.parse import quote, unquote
@@ -157,8 +156,11 @@ class RunStore:
         return "/".join((prefix, _FOLDER, *folders, name))
 
     def _read(self, uri: str) -> bytes | None:
-        with suppress(CatalogError):
+        try:
             return self.catalog.read_bytes(uri)
+        except CatalogError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                return None
         if self.catalog.exists(uri):
             # It is there and could not be read: that is no absence.
             return self.catalog.read_bytes(uri)

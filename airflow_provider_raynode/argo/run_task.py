@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,8 @@ from airflow_provider_raynode.exceptions import CatalogError, RayNodeError
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
-    from airflow_provider_raynode.argo.records import RunStore, TaskRecord, TaskState
-    from airflow_provider_raynode.argo.task_sdk import TaskResult, TaskRun
+    from airflow_provider_raynode.argo.records import RunStore, TaskState
+    from airflow_provider_raynode.argo.task_sdk import DagRunInfo, TaskResult, TaskRun
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def run_task_command(args: argparse.Namespace) -> int:
     """Run one task and return the exit code for Argo."""
     call = TaskCall(**{name: getattr(args, name) for name in TaskCall.__dataclass_fields__})
     try:
-        code = run_task(call).exit_code
+        code = run_task(call, own_process=True).exit_code
     except CatalogError as error:
         # A storage that does not answer now may do so at the next try.
         print(f"raynode: {error}", file=sys.stderr)
@@ -149,17 +150,20 @@ def execute_ray_node(
     )
 
 
-def run_task(call: TaskCall) -> TaskOutcome:
+def run_task(call: TaskCall, *, own_process: bool = False) -> TaskOutcome:
     """Run what a call asks for.
 
+    :param own_process: this process does nothing else.
     :raises RayNodeError: a wrong call.
     """
     if not _RUN_ID.fullmatch(call.run_id):
         raise WrongCallError(f"--run-id: {call.run_id!r} is none: letters, digits and _.~:+-, at most 250")
     with configured(call.configuration_file):
+        from airflow_provider_raynode.argo.task_sdk import container_logs, import_task_runner
+
+        import_task_runner(own_process=own_process)
         from airflow_provider_raynode.argo.dag_file import load_dag
         from airflow_provider_raynode.argo.records import RunStore
-        from airflow_provider_raynode.argo.task_sdk import container_logs
         from airflow_provider_raynode.hooks.catalog import catalog_for
 
         with container_logs():
@@ -181,8 +185,13 @@ class _Runner:
         self._store = store
         self._call = call
         self._task = dag.task_dict[call.step_name]
-        self._info = run_info(dag, call)
         self._index = self._map_index()
+        self._started = datetime.now(UTC)
+
+    @cached_property
+    def _info(self) -> DagRunInfo:
+        # A pod that only decides does without, and without what runs a task.
+        return run_info(self._dag, self._call)
 
     def run(self) -> TaskOutcome:
         if self._call.decide == "pod":
@@ -197,7 +206,9 @@ class _Runner:
         retries = self._task.retries if self._call.max_retries is None else self._call.max_retries
         run = self._task_run(try_number, first_try - 1 + (retries or 0))
         self._write("running", try_number, first_try)
-        self._store.clear_xcoms(self._task.task_id, self._index)
+        if before is not None:
+            # A try leaves its record before its first XCom.
+            self._store.clear_xcoms(self._task.task_id, self._index)
         result = run.execute()
         self._write(result.state, try_number, first_try, result)
         self._write_outputs(result.state, result.skipped)
@@ -228,6 +239,8 @@ class _Runner:
 
     def _adjust(self) -> None:
         """Change a Ray node's fan-out as the call asks for."""
+        if not self._call.ray_config_file and self._call.ray != "rayjob":
+            return
         from airflow_provider_raynode.argo.ray_job import is_fan_out
 
         if not is_fan_out(self._task):
@@ -263,7 +276,8 @@ class _Runner:
         from airflow_provider_raynode.argo.records import TaskRecord
 
         now = datetime.now(UTC)
-        before: TaskRecord | None = None if result is None else self._store.record(self._task.task_id, self._index)
+        if result is None:
+            self._started = now
         self._store.write_record(
             TaskRecord(
                 dag_id=self._dag.dag_id,
@@ -273,7 +287,7 @@ class _Runner:
                 state=state,
                 try_number=try_number,
                 first_try=first_try,
-                started=before.started if before else now,
+                started=self._started,
                 ended=None if state == "running" else now,
                 skipped=result.skipped if result else (),
                 error=result.error if result else "",

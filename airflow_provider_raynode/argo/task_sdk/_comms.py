@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_raynode.argo.states import RunStates
 from airflow_provider_raynode.exceptions import RayNodeError
 
 if TYPE_CHECKING:
@@ -240,6 +239,8 @@ class CatalogComms:
 
     def _states(self, msg: Any) -> dict[str, dict[int, Any]]:
         """Return the states by task and map index of the instances that a message asks for, of this run only."""
+        from airflow_provider_raynode.argo.states import RunStates
+
         self._own_dag(msg)
         if not self._is_of_this_run(msg):
             return {}

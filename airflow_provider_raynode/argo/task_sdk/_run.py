@@ -300,9 +300,11 @@ class TaskRun:
             return
         # With a map index the SDK sends no message. The scheduler looks at the XCom of a mapped parent, at the index of
         # the child (NotPreviouslySkippedDep), so that only mapped children are skipped.
-        found, value = self._store.xcom(self._task_id, self._map_index, _SKIP_KEY)
         own = self._dag.task_dict[self._task_id]
-        if not found or not own.is_mapped or not isinstance(value, dict):
+        if not own.is_mapped or not own.downstream_task_ids:
+            return
+        found, value = self._store.xcom(self._task_id, self._map_index, _SKIP_KEY)
+        if not found or not isinstance(value, dict):
             return
         for task_id in sorted(own.downstream_task_ids):
             followed = value.get("followed")

@@ -46,16 +46,20 @@ def subprocess_channel(comms: CatalogComms) -> Iterator[None]:
 
 
 def _serve(ours: socket.socket, comms: CatalogComms) -> None:
-    import msgspec
-    from airflow.sdk.execution_time.comms import ToSupervisor, _RequestFrame
-    from pydantic import TypeAdapter
-
-    decoder = msgspec.msgpack.Decoder(_RequestFrame)
-    messages: TypeAdapter[Any] = TypeAdapter(ToSupervisor)
     with contextlib.suppress(OSError):
-        while (data := _read(ours)) is not None:
-            request = decoder.decode(data)
-            _answer(ours, request, messages, comms)
+        data = _read(ours)
+        if data is None:
+            # Most tasks start no such process: what its messages look like is not worked out then.
+            return
+        import msgspec
+        from airflow.sdk.execution_time.comms import ToSupervisor, _RequestFrame
+        from pydantic import TypeAdapter
+
+        decoder = msgspec.msgpack.Decoder(_RequestFrame)
+        messages: TypeAdapter[Any] = TypeAdapter(ToSupervisor)
+        while data is not None:
+            _answer(ours, decoder.decode(data), messages, comms)
+            data = _read(ours)
 
 
 def _answer(ours: socket.socket, request: Any, messages: TypeAdapter[Any], comms: CatalogComms) -> None:
