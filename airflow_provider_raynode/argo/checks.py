@@ -30,6 +30,7 @@ ALLOWABLE = {
     "max-consecutive-failed-runs": "the schedule goes on after failed runs",
     "pool": "the task runs without the pool's limit",
     "pool-slots": "the task counts as one slot",
+    "rayjob-catalog": "the RayJob is written all the same: for a catalog that the export cannot see, a connection's",
     "retry-policy": "retries wait for retry_delay; that the policy says FAIL counts",
 }
 # Airflow may decide these by the first instances that end, before a mapped group is expanded (TriggerRuleDep).

@@ -281,8 +281,15 @@ class _Compiler:
         in_group = scope.id is not None
         # As that of the exit handler: what the settings give a task is for its own work.
         container = self._settings.pod_for("", ()).container_fields()
+        fields, timeout_s = self._templates.of_ray_job(task)
         self._ray_templates[name] = resource_template(
-            name, task, *ray_job_of(self._dag, source), container, in_group=in_group
+            name,
+            task,
+            *ray_job_of(self._dag, source),
+            container,
+            fields=fields,
+            timeout_s=timeout_s,
+            in_group=in_group,
         )
         outputs = f"tasks.{fan_out}.outputs.parameters"
         parameters = [{"name": each, "value": f"{{{{{outputs}.{each}}}}}"} for each in RAY_JOB_OUTPUTS]

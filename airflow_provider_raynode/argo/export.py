@@ -13,7 +13,7 @@ from airflow_provider_raynode.argo.checks import ALLOWABLE, RefusedError, check_
 from airflow_provider_raynode.argo.compile import compile_dag
 from airflow_provider_raynode.argo.dag_file import load_dag
 from airflow_provider_raynode.argo.import_path import dags_root
-from airflow_provider_raynode.argo.ray_job import ray_job_refusals
+from airflow_provider_raynode.argo.ray_job_checks import ray_job_refusals, ray_job_warnings
 from airflow_provider_raynode.argo.schedule import Kind, Schedule, schedule_of
 from airflow_provider_raynode.argo.settings import ArgoSettings
 from airflow_provider_raynode.argo.yaml_writer import write_yaml
@@ -85,12 +85,14 @@ def export_dag(
     schedule = _schedule(dag, kind)
     found = find_refusals(dag, schedule, pools=chosen.pools)
     if ray == "rayjob":
-        found += ray_job_refusals(dag)
+        found += ray_job_refusals(dag, chosen)
     refused = [each for each in found if each.feature not in allowed]
     if refused:
         raise RefusedError(dag.dag_id, refused)
     warnings = [f"{each.task_id or dag.dag_id}: {each.feature}: {ALLOWABLE[each.feature]}" for each in found]
     warnings += [*schedule.notes, *ignored(dag), *chosen.warnings()]
+    if ray == "rayjob":
+        warnings += ray_job_warnings(dag, chosen)
     manifests = compile_dag(
         dag,
         schedule,

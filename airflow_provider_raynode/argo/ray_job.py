@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_raynode.argo.checks import Refusal
 from airflow_provider_raynode.argo.names import LONGEST_LABEL, argo_name
+from airflow_provider_raynode.argo.ray_job_pods import ray_cluster, submitter_pod
+from airflow_provider_raynode.argo.ray_job_times import Times, times_of
 from airflow_provider_raynode.argo.shape import operator_class
 from airflow_provider_raynode.argo.yaml_writer import write_yaml
 from airflow_provider_raynode.exceptions import ConfigError
@@ -16,13 +17,16 @@ from airflow_provider_raynode.spec import ray_job_name
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
-    from airflow_provider_raynode.config.kuberay import KubeRay, RayPods, WorkerGroup
+    from airflow_provider_raynode.config import RayConfig
+    from airflow_provider_raynode.config.kuberay import KubeRay
 
 SPEC_URI, SPEC_SHA256, JOB_NAME, JOB_ID = "spec-uri", "spec-sha256", "job-name", "job-id"
 # What fan-out gives to the RayJob: outputs of its pod.
 OUTPUTS = (SPEC_URI, SPEC_SHA256, JOB_NAME, JOB_ID)
 # The map index of the group around a Ray node: an input of its RayJob's template.
 INDEX = "index"
+# No character at all, so nobody's text has it; YAML has to escape it, which leaves something to find.
+_BRACES = "\ufdd0"
 
 
 def is_execution(task: Any) -> bool:
@@ -54,55 +58,33 @@ def job_outputs(job: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def ray_job_refusals(dag: DAG) -> Iterator[Refusal]:
-    """Yield what keeps a Ray node from being a RayJob."""
-    for task in dag.tasks:
-        if is_execution(task):
-            yield from _refusals(dag, task)
-
-
-def _refusals(dag: DAG, task: Any) -> Iterator[Refusal]:
-    fan_out = fan_out_of(task)
-    if fan_out is None or task.is_mapped or fan_out.is_mapped:
-        reason = "its fan-out cannot be told from the DAG"
-        yield Refusal("rayjob", reason, "pass job=fan_out.output, unmapped; map the task group around it", task.task_id)
-        return
-    if fan_out.secrets:
-        reason = "secrets=… travels through Ray's Jobs API, which a RayJob does not use"
-        remedy = "give them to the cluster's pods by env_from in ray_cluster.kuberay"
-        yield Refusal("rayjob-secrets", reason, remedy, fan_out.task_id)
-    if task.kill_policy == "detach":
-        reason = "on_kill='detach' has no effect: the RayJob is the workflow's, and ends with it"
-        yield Refusal("rayjob-on-kill", reason, "leave on_kill out", task.task_id)
-    try:
-        cluster_of(dag, fan_out)
-    except ConfigError as error:
-        yield Refusal("rayjob-config", str(error), "see ray_cluster.kuberay in docs/configuration.md", fan_out.task_id)
-
-
-def cluster_of(dag: DAG, fan_out: Any) -> KubeRay:
-    """Return the cluster that a node's config describes.
-
-    :raises ConfigError: it is known only at run time, it is wrong, or it describes none.
-    """
-    return ray_job_of(dag, fan_out)[0]
-
-
 def ray_job_of(dag: DAG, fan_out: Any) -> tuple[KubeRay, dict[str, Any]]:
     """Return the cluster that a node's config describes, and the runtime environment of its job.
 
-    :raises ConfigError: see `cluster_of`; or the environment has what no RayJob can be given.
+    :raises ConfigError: the config is known only at run time, it is wrong, it describes no cluster, or its environment
+        has what no RayJob can be given.
     """
     from airflow_provider_raynode.hooks._runtime_env import for_ray_job
+
+    config, cluster = ray_job_config(dag, fan_out)
+    environment = config.ray_cluster.runtime_env
+    given = {} if environment is None else environment.model_dump(mode="json", exclude_unset=True)
+    return cluster, for_ray_job(given)
+
+
+def ray_job_config(dag: DAG, fan_out: Any) -> tuple[RayConfig, KubeRay]:
+    """Return the config of a node, and the cluster that it describes.
+
+    :raises ConfigError: the config is known only at run time, it is wrong, or it describes no cluster.
+    """
     from airflow_provider_raynode.operators._resolve import is_static, load_config
 
     if not is_static(fan_out.ray_config):
         raise ConfigError("ray_config is a template or an XCom: --ray rayjob needs it at export")
-    section = load_config(fan_out.ray_config, dag).ray_cluster
-    if section.kuberay is None:
+    config = load_config(fan_out.ray_config, dag)
+    if config.ray_cluster.kuberay is None:
         raise ConfigError("ray_config has no section ray_cluster.kuberay: --ray rayjob makes its cluster from it")
-    given = {} if section.runtime_env is None else section.runtime_env.model_dump(mode="json", exclude_unset=True)
-    return section.kuberay, for_ray_job(given)
+    return config, config.ray_cluster.kuberay
 
 
 def resource_template(
@@ -112,6 +94,8 @@ def resource_template(
     runtime_env: Mapping[str, Any],
     container: Mapping[str, Any],
     *,
+    fields: Mapping[str, Any] | None = None,
+    timeout_s: int | None = None,
     in_group: bool = False,
 ) -> dict[str, Any]:
     """Return the template that makes the RayJob of an execution task, or finds it there, and waits for its end.
@@ -120,14 +104,16 @@ def resource_template(
     applies: one that runs is adopted as it is. Before that, what failed is cleared away in an init container.
 
     :param container: image and other fields of a container of ours.
+    :param fields: of the template: how it is tried again, where the pod runs that waits.
+    :param timeout_s: what the export's settings say instead of the task's execution_timeout.
     :param in_group: whether a mapped task group is around the node: then the template takes its map index.
     """
-    retry = {"retryStrategy": {"limit": str(task.retries), "retryPolicy": "Always"}} if task.retries else {}
+    times = times_of(cluster, task, fan_out_of(task), timeout_s=timeout_s)
     inputs = (*OUTPUTS, *((INDEX,) if in_group else ()))
     return {
         "name": name,
         "inputs": {"parameters": [{"name": each} for each in inputs]},
-        **retry,
+        **(fields or {}),
         "initContainers": [_make_way(container)],
         "resource": {
             "action": "apply",
@@ -135,11 +121,9 @@ def resource_template(
             "setOwnerReference": True,
             # Argo takes a comma here as AND …
             "successCondition": "status.jobStatus == SUCCEEDED, status.jobDeploymentStatus == Complete",
-            # … and here as OR.
-            "failureCondition": (
-                "status.jobDeploymentStatus in (Failed,ValidationFailed), status.jobStatus in (FAILED,STOPPED)"
-            ),
-            "manifest": write_yaml(_manifest(task, cluster, runtime_env, in_group)),
+            # … and here as OR. FAILED is not the end of it: KubeRay may be about to try again.
+            "failureCondition": "status.jobDeploymentStatus in (Failed,ValidationFailed), status.jobStatus == STOPPED",
+            "manifest": _shown(write_yaml(_manifest(task, cluster, runtime_env, times, in_group))),
         },
     }
 
@@ -160,11 +144,15 @@ def _make_way(container: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _manifest(task: Any, cluster: KubeRay, runtime_env: Mapping[str, Any], in_group: bool) -> dict[str, Any]:
+def _manifest(
+    task: Any, cluster: KubeRay, runtime_env: Mapping[str, Any], times: Times, in_group: bool
+) -> dict[str, Any]:
     entrypoint = (
         "python -m airflow_provider_raynode.runtime "
-        f"--spec '{{{{inputs.parameters.{SPEC_URI}}}}}' --sha256 {{{{inputs.parameters.{SPEC_SHA256}}}}}"
+        f"--spec '{{{{inputs.parameters.{SPEC_URI}}}}}' --sha256 {{{{inputs.parameters.{SPEC_SHA256}}}}} "
+        f"--deadline {times.active}"
     )
+    environment = _hidden(dict(runtime_env))
     return {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
@@ -172,13 +160,17 @@ def _manifest(task: Any, cluster: KubeRay, runtime_env: Mapping[str, Any], in_gr
         "spec": {
             "entrypoint": entrypoint,
             "jobId": f"{{{{inputs.parameters.{JOB_ID}}}}}",
-            **({"runtimeEnvYAML": write_yaml(dict(runtime_env))} if runtime_env else {}),
+            **({"runtimeEnvYAML": write_yaml(environment)} if environment else {}),
             "submissionMode": "K8sJobMode",
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": cluster.ttl_seconds_after_finished,
-            "activeDeadlineSeconds": cluster.active_deadline_seconds,
+            "preRunningDeadlineSeconds": times.pre_running,
+            "activeDeadlineSeconds": times.active,
+            # The node's retries are Argo's.
             "backoffLimit": 0,
-            "rayClusterSpec": _cluster(cluster),
+            "submitterConfig": {"backoffLimit": cluster.submitter.backoff_limit},
+            "submitterPodTemplate": _hidden(submitter_pod(cluster, deadline_s=times.active)),
+            "rayClusterSpec": _with_workflow(_hidden(ray_cluster(cluster))),
         },
     }
 
@@ -201,67 +193,23 @@ def _metadata(task: Any, in_group: bool) -> dict[str, Any]:
     }
 
 
-def _cluster(cluster: KubeRay) -> dict[str, Any]:
-    scaling = any(_bounds(group) != (group.replicas, group.replicas) for group in cluster.worker_groups)
-    return {
-        "rayVersion": cluster.ray_version,
-        **({"enableInTreeAutoscaling": True} if scaling else {}),
-        "headGroupSpec": {
-            "rayStartParams": cluster.head.ray_start_params,
-            "template": _with_workflow(_pods(cluster, cluster.head, "ray-head")),
-        },
-        "workerGroupSpecs": [_worker_group(cluster, group) for group in cluster.worker_groups],
-    }
-
-
-def _with_workflow(pods: dict[str, Any]) -> dict[str, Any]:
+def _with_workflow(cluster: dict[str, Any]) -> dict[str, Any]:
     """Tell the head's pod, where the driver runs, whose it is: it ends when its workflow does."""
-    container = pods["spec"]["containers"][0]
+    container = cluster["headGroupSpec"]["template"]["spec"]["containers"][0]
     workflow = {"name": WORKFLOW_VARIABLE, "value": "{{workflow.namespace}}/{{workflow.name}}/{{workflow.uid}}"}
     container["env"] = [*container.get("env", []), workflow]
-    return pods
+    return cluster
 
 
-def _worker_group(cluster: KubeRay, group: WorkerGroup) -> dict[str, Any]:
-    least, most = _bounds(group)
-    return {
-        "groupName": group.name,
-        "replicas": group.replicas,
-        "minReplicas": least,
-        "maxReplicas": most,
-        "rayStartParams": group.ray_start_params,
-        "template": _pods(cluster, group, "ray-worker"),
-    }
+def _hidden(value: Any) -> Any:
+    """Return the config's values with a mark in the place of what Argo would take for the begin of a tag."""
+    if isinstance(value, Mapping):
+        return {_hidden(key): _hidden(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_hidden(each) for each in value]
+    return value.replace("{{", _BRACES) if isinstance(value, str) else value
 
 
-def _bounds(group: WorkerGroup) -> tuple[int, int]:
-    least = group.replicas if group.min_replicas is None else group.min_replicas
-    return least, max(group.replicas, 1) if group.max_replicas is None else group.max_replicas
-
-
-def _pods(cluster: KubeRay, pods: RayPods, container_name: str) -> dict[str, Any]:
-    amounts = {"cpu": f"{pods.num_cpus:g}", "memory": str(pods.memory)}
-    if pods.num_gpus:
-        amounts[pods.gpu_resource] = str(pods.num_gpus)
-    container = {
-        "name": container_name,
-        "image": pods.image or cluster.image,
-        "imagePullPolicy": cluster.image_pull_policy,
-        "env": [{"name": name, "value": value} for name, value in cluster.env.items()],
-        "envFrom": cluster.env_from,
-        "resources": {"requests": amounts, "limits": amounts},
-        "volumeMounts": cluster.volume_mounts,
-    }
-    spec = {
-        "serviceAccountName": cluster.service_account,
-        "imagePullSecrets": [{"name": name} for name in cluster.image_pull_secrets],
-        "nodeSelector": pods.node_selector,
-        "tolerations": pods.tolerations,
-        "volumes": cluster.volumes,
-        "containers": [_given(container)],
-    }
-    return {"spec": _given(spec)}
-
-
-def _given(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in fields.items() if value not in (None, [], {})}
+def _shown(text: str) -> str:
+    """Return a manifest in which the marks are braces to YAML, and to Argo, which reads before, are none."""
+    return text.replace(f"\\U{ord(_BRACES):08x}", "\\u007b\\u007b")

@@ -33,6 +33,11 @@ _GRACE_S = 300
 _RETRY_LOST = {"limit": "3", "retryPolicy": "OnError"}
 _ROLES = {"RayFanOutOperator": "fan-out", "RayTuneOperator": "tune", "RayFanInOperator": "fan-in"}
 _HASH = 6
+# What the settings say of where and as whom a pod runs, which holds for Argo's own container as well.
+_PLACED = (
+    *("metadata", "serviceAccountName", "schedulerName", "priorityClassName"),
+    *("nodeSelector", "tolerations", "affinity", "securityContext"),
+)
 
 
 @dataclass
@@ -57,6 +62,25 @@ class Templates:
     def of_plan(self, group: Any) -> str:
         """Return the key of the template for the pod that plans a mapped task group."""
         return self._keep(group, "plan", self._plan_body(self.settings.pod_for(group.group_id, _groups_of(group))))
+
+    def of_ray_job(self, task: Any) -> tuple[dict[str, Any], int | None]:
+        """Return the fields of the template that makes the RayJob of an execution task and waits for it, and its time.
+
+        The slots and the tries of the task are the RayJob's. The pod that waits runs where all pods do: what the settings
+        give a task is for its own work.
+
+        :return: the fields; the longest time in seconds that the settings say instead of the DAG.
+        """
+        fields = self.settings.pod_for(task.task_id, _groups_of(task)).template_fields()
+        timeout_s, asked = fields.get("activeDeadlineSeconds"), fields.get("retryStrategy", {})
+        retry = _retry(task, asked)
+        if retry and "expression" not in asked:
+            # Exit codes are those of the tasks' pods.
+            retry = {key: value for key, value in retry.items() if key != "expression"}
+        limits = {key: value for key, value in self._limits(task).items() if key != "activeDeadlineSeconds"}
+        anywhere = self.settings.pod_for("", ()).template_fields()
+        placed = {key: value for key, value in anywhere.items() if key in _PLACED}
+        return {**({"retryStrategy": retry} if retry else {}), **limits, **placed}, timeout_s
 
     def named(self) -> dict[str, tuple[str, dict[str, Any]]]:
         """Return for each key the template's name and body.

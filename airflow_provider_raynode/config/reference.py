@@ -15,7 +15,7 @@ from airflow_provider_raynode.config._kinds import Kind
 from airflow_provider_raynode.config._section import Section
 from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources
 from airflow_provider_raynode.config.domains import DOMAINS
-from airflow_provider_raynode.config.kuberay import KubeRay, RayPods, WorkerGroup
+from airflow_provider_raynode.config.kuberay import KubeRay, RayPods, Submitter, WorkerGroup
 from airflow_provider_raynode.config.pruners import PRUNERS
 from airflow_provider_raynode.config.ray_config import RayConfig
 from airflow_provider_raynode.config.runtime_env import Container, RuntimeEnv, RuntimeEnvConfig
@@ -181,6 +181,7 @@ def _sections(definitions: dict[str, Any]) -> Iterator[str]:
         ("`ray_cluster.kuberay`", KubeRay, 3),
         ("`ray_cluster.kuberay.head`", RayPods, 4),
         ("`ray_cluster.kuberay.worker_groups`", WorkerGroup, 4),
+        ("`ray_cluster.kuberay.submitter`", Submitter, 4),
         ("`ray_tune`", RayTune, 2),
         ("`ray_tune.failure`", Failure, 3),
         ("`ray_tune.checkpoint`", Checkpoint, 3),

@@ -118,12 +118,41 @@ def for_ray_job(environment: Mapping[str, Any]) -> dict[str, Any]:
         for name in STOP_ENV_VARS
         if name in (environment.get("env_vars") or {})
     ]
+    problems += [
+        f"ray_cluster.runtime_env.env_vars.{name}: is KubeRay's to set: say ray_cluster.kuberay.token_authentication"
+        for name in environment.get("env_vars") or {}
+        if name.startswith("RAY_AUTH_")
+    ]
+    # With the lines of its requirements files.
+    whole = environment if problems else _with_files_read(dict(environment))
+    problems += [
+        f"ray_cluster.runtime_env.{path}: holds {character!r}, which KubeRay's submitter gives to a shell: say it in "
+        "ray_cluster.kuberay.env, put it into the image, or write it otherwise"
+        for path, character in _not_for_a_shell(whole, "")
+    ]
     if problems:
         raise ConfigError("\n".join(problems))
-    result = {key: value for key, value in environment.items() if value not in (None, [], {}, "")}
+    result = {key: value for key, value in whole.items() if value not in (None, [], {}, "")}
     if result.get("working_dir"):
         result["env_vars"] = {**IN_WORKING_DIR, **result.get("env_vars", {})}
-    return _with_files_read(result)
+    return result
+
+
+def _not_for_a_shell(value: Any, path: str) -> Iterator[tuple[str, str]]:
+    """Yield where a text has what would not reach a RayJob as it is, and the character.
+
+    KubeRay writes the environment as JSON, quoted as Go quotes, between double quotes into a command of bash.
+    """
+    if isinstance(value, Mapping):
+        for key, each in value.items():
+            yield from _not_for_a_shell(each, f"{path}.{key}" if path else str(key))
+            yield from _not_for_a_shell(str(key), path)
+    elif isinstance(value, list | tuple):
+        for index, each in enumerate(value):
+            yield from _not_for_a_shell(each, f"{path}[{index}]")
+    elif isinstance(value, str):
+        found = [each for each in value if each in "$`\x7f" or (ord(each) > 0xFFFF and not each.isprintable())]
+        yield from ((path, each) for each in found[:1])
 
 
 def _uploads(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

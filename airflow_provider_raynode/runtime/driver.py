@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--spec", required=True, help="URI of spec.json")
     parser.add_argument("--sha256", required=True, help="its digest")
     parser.add_argument("--local", action="store_true", help="with an embedded Ray of its own")
+    parser.add_argument("--deadline", type=float, metavar="SECONDS", help="after which its RayJob ends, from the start")
     parser.add_argument("--parent", type=int, help="pid of the process whose end ends this one")
     args = parser.parse_args(argv)
     _prepare_environment()

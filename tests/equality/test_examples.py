@@ -85,7 +85,12 @@ with DAG("on_a_ray_job"):
         "search",
         python_callable=train,
         ray_config={{
-            "ray_cluster": {{"kuberay": {{"image": "ray:1", "worker_groups": [{{"name": "small", "replicas": 2}}]}}}},
+            "ray_cluster": {{"kuberay": {{
+                "image": "ray:1",
+                "worker_groups": [{{"name": "small", "replicas": 2}}],
+                "volumes": [{{"name": "catalog", "hostPath": {{"path": "{catalog}"}}}}],
+                "volume_mounts": [{{"name": "catalog", "mountPath": "{catalog}"}}],
+            }}}},
             "ray_tune": {{"metric": "score", "mode": "max",
                           "search_space": {{"x": {{"type": "grid_search", "values": [1, 2, 3]}},
                                            "layers": {{"type": "constant", "value": [8, 4]}}}}}},
@@ -130,7 +135,7 @@ def kuberay(tmp_path: Path) -> Iterator[KubeRay]:
 @pytest.mark.parametrize("fail", [False, True])
 def test_a_search_as_a_ray_job(fail: bool, airflow_db: None, argo: Argo, tmp_path: Path, kuberay: KubeRay) -> None:
     path = tmp_path / "ray_job.py"
-    path.write_text(NODE.format(fail=fail))
+    path.write_text(NODE.format(fail=fail, catalog=argo.catalog))
     airflow = airflow_outcome(load_dag(path))
     ours = argo.run(load_dag(path), path, ray="rayjob", resource_handler=kuberay, env=kuberay.kubernetes.env)
     assert _states(ours) == _states(airflow), argo.last.report()

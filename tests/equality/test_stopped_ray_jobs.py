@@ -39,7 +39,11 @@ with DAG("stopped_ray_job"):
         "search",
         python_callable=train,
         ray_config={{
-            "ray_cluster": {{"kuberay": {{"image": "ray:1"}}}},
+            "ray_cluster": {{"kuberay": {{
+                "image": "ray:1",
+                "volumes": [{{"name": "catalog", "hostPath": {{"path": {catalog!r}}}}}],
+                "volume_mounts": [{{"name": "catalog", "mountPath": {catalog!r}}}],
+            }}}},
             "ray_tune": {{"metric": "score", "mode": "max", "max_concurrent_trials": 1,
                           "search_space": {{"x": {{"type": "grid_search", "values": [1, 2, 3]}}}}}},
             "default_resources": {{"num_cpus": 0.5}},
@@ -63,7 +67,7 @@ def run(argo: Argo, tmp_path: Path, kuberay: KubeRay) -> Any:
 
     def run(retries: int = 0, **options: Any) -> Any:
         path = tmp_path / "stopped_ray_job.py"
-        path.write_text(NODE.format(folder=str(tmp_path), retries=retries))
+        path.write_text(NODE.format(folder=str(tmp_path), retries=retries, catalog=str(argo.catalog)))
         kuberay.kubernetes.put(
             "workflows",
             {"metadata": {"name": WORKFLOW, "uid": "1234"}, "spec": {}, "status": {"phase": "Running"}},

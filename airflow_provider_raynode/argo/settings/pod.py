@@ -229,6 +229,15 @@ class PodSettings:
         """Return the paths where volumes are mounted."""
         return list(self._own.get("volume_mounts") or {})
 
+    def mount_at(self, path: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+        """Return the mount that a path of the pods lies in, and its volume; None where it lies in none."""
+        inside = [each for each in self.mount_paths() if f"{path}/".startswith(f"{each.rstrip('/')}/")]
+        if not inside:
+            return None
+        at = max(inside, key=len)
+        mount = self._own["volume_mounts"][at]
+        return {"mountPath": at, **mount}, (self._own.get("volumes") or {}).get(mount["name"]) or {}
+
     def _unless_workflows(self, name: str) -> str | None:
         own, all_pods = self._own.get(name), self._workflow.get(name)
         if own == all_pods:
