@@ -66,8 +66,8 @@ class Templates:
     def of_ray_job(self, task: Any) -> tuple[dict[str, Any], int | None]:
         """Return the fields of the template that makes the RayJob of an execution task and waits for it, and its time.
 
-        The slots and the tries of the task are the RayJob's. The pod that waits runs where all pods do: what the settings
-        give a task is for its own work.
+        The slots and the tries of the task are the RayJob's. The pod that waits runs where all pods do: what the
+        settings give a task is for its own work.
 
         :return: the fields; the longest time in seconds that the settings say instead of the DAG.
         """
