@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_raynode.argo.expansion import mapped_node, source_ids, total_length
 from airflow_provider_raynode.argo.names import PLAN_SUFFIX, argo_names, mapped_group_ids
-from airflow_provider_raynode.argo.shape import is_podless, rule_of, scope_of, setups_further_up
+from airflow_provider_raynode.argo.shape import counted_leaves, is_podless, rule_of, scope_of, setups_further_up
 from airflow_provider_raynode.argo.skips import may_be_skipped_first, skippers
 from airflow_provider_raynode.argo.task_sdk._dag import expand_input
 
@@ -337,24 +337,12 @@ class _Builder:
 
     def _gate(self, scope: Scope) -> Gate:
         inside = [task for task in self._dag.tasks if scope.id is None or self._scope_of[task.task_id] == scope.id]
-        counted = {task.task_id for task in inside} & self._counted_leaves()
+        counted = {task.task_id for task in inside} & counted_leaves(self._dag)
         name = self._names.__getitem__ if scope.id is not None else self._outer_name
         needs = {name(each) for each in counted}
         named = {each for node in scope.nodes for each in (*node.waits, *node.needs, *(u.name for u in node.upstream))}
         waits = {node.name for node in scope.nodes} - named - needs
         return Gate(needs=tuple(sorted(needs)), waits=tuple(sorted(waits)))
-
-    def _counted_leaves(self) -> set[str]:
-        """Return the tasks whose states make the state of the run, after `DagRun._tis_for_dagrun_state`."""
-
-        def is_counted(task: Any) -> bool:
-            below = (self._dag.task_dict[each] for each in task.downstream_task_ids)
-            if any(not each.is_teardown or each.on_failure_fail_dagrun for each in below):
-                return False
-            return not task.is_teardown or bool(task.on_failure_fail_dagrun)
-
-        found = {task.task_id for task in self._dag.tasks if is_counted(task)}
-        return found or {task.task_id for task in self._dag.tasks if not task.downstream_task_ids}
 
 
 def _replace(node: Node, **changes: Any) -> Node:

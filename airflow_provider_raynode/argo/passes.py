@@ -8,10 +8,11 @@ same in each run, however long the tasks take.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
-from airflow_provider_raynode.argo.rules import Decision, settled_in
+from airflow_provider_raynode.argo.rules import EARLY_RULES, Decision, decide_so_far
 from airflow_provider_raynode.argo.shape import rule_of
 from airflow_provider_raynode.argo.skips import skippers
 
@@ -20,11 +21,26 @@ if TYPE_CHECKING:
 
     from airflow_provider_raynode.argo.records import TaskRecord
 
+Instance = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """The states of all that bears on a task instance, by task id and map index."""
+
+    direct: Mapping[Instance, str]
+    setups: Mapping[Instance, str]
+    """Those among them that belong to setups."""
+    setups_further_up: Mapping[Instance, str]
+    sources: Mapping[Instance, str]
+    """What makes the list of a mapped task or group that is not expanded yet."""
+
 
 class Passes:
     """The passes in which the task instances of a run ended.
 
     :param instances: returns the states of a task's instances by map index.
+    :param upstream: returns what bears on a task instance.
     :param record: returns the record of a task instance, None where no pod of it ran.
     """
 
@@ -32,54 +48,77 @@ class Passes:
         self,
         dag: DAG,
         instances: Callable[[str], Mapping[int, str]],
+        upstream: Callable[[str, int], Upstream],
         record: Callable[[str, int], TaskRecord | None],
     ) -> None:
         self._dag = dag
         self._instances = instances
+        self._upstream = upstream
         self._record = record
-        self._begun: dict[str, int] = {}
+        self._begun: dict[Instance, int] = {}
 
-    def first_of_skipped_and_failed(self, upstream: Mapping[tuple[str, int], str]) -> Decision:
-        """Return what an all_success task becomes that has both before it: Airflow decides by the first that it sees.
-
-        :param upstream: the states of the upstream task instances, by task id and map index.
-        """
-        ended = [(state, self.ended_in(*each)) for each, state in upstream.items()]
-        skipped = settled_in("all_success", "skipped", ended)
-        return "skipped" if skipped < settled_in("all_success", "upstream_failed", ended) else "upstream_failed"
+    def decide(self, task_id: str, map_index: int) -> tuple[Decision, int]:
+        """Return what becomes of a task instance by what ends first before it, and the pass in which that is seen."""
+        upstream = self._upstream(task_id, map_index)
+        ended = {
+            key: self.ended_in(*key)
+            for part in (upstream.direct, upstream.setups_further_up, upstream.sources)
+            for key in part
+        }
+        for at in sorted(set(ended.values())):
+            seen = {key for key, when in ended.items() if when <= at}
+            decision = self._look(task_id, upstream, seen)
+            if decision is not None:
+                return decision, at + 1
+        return "run", 1 + max(ended.values(), default=0)
 
     def ended_in(self, task_id: str, map_index: int) -> int:
         """Return the pass in which a task instance ended, 1 first; each try of it took one."""
-        if task_id not in self._begun:
+        if (task_id, map_index) not in self._begun:
             # From the top: a chain may be longer than Python's stack is deep.
             above = self._dag.task_dict[task_id].get_flat_relative_ids(upstream=True) | {task_id}
             graph = {each: sorted(self._dag.task_dict[each].upstream_task_ids) for each in sorted(above)}
             for each in TopologicalSorter(graph).static_order():
-                if each not in self._begun:
-                    self._begun[each] = self._begins_in(each)
+                for index in {map_index} if each == task_id else self._instances(each):
+                    if (each, index) not in self._begun:
+                        self._begun[each, index] = self._begins_in(each, index)
         record = self._record(task_id, map_index)
-        return self._begun[task_id] + (0 if record is None else max(record.try_number - record.first_try, 0))
+        return self._begun[task_id, map_index] + (0 if record is None else max(record.try_number - record.first_try, 0))
 
-    def _begins_in(self, task_id: str) -> int:
-        """Return the pass in which the instances of a task began, or in which it was decided that they do not run."""
-        states = self._instances(task_id)
+    def _begins_in(self, task_id: str, map_index: int) -> int:
+        """Return the pass in which a task instance began, or in which it was decided that it does not run."""
+        task = self._dag.task_dict[task_id]
         for each in skippers(self._dag, task_id):
-            record = self._record(each, -1)
-            if record is not None and any(record.has_skipped(task_id, index) for index in states):
-                return self.ended_in(each, -1)
-        rule = rule_of(self._dag.task_dict[task_id])
-        if rule == "always":
+            index = map_index if self._dag.task_dict[each].is_mapped else -1
+            record = self._record(each, index)
+            if record is not None and record.has_skipped(task_id, map_index):
+                return self.ended_in(each, index)
+        if rule_of(task) == "always" or not task.upstream_task_ids:
             return 1
-        ended = [
-            (state, self.ended_in(each, index))
-            for each in self._dag.task_dict[task_id].upstream_task_ids
-            for index, state in self._instances(each).items()
-        ]
-        return 1 + settled_in(rule, self._decision(task_id, states), ended)
+        return self.decide(task_id, map_index)[1]
 
-    def _decision(self, task_id: str, states: Mapping[int, str]) -> str:
-        # Of a mapped task all instances are decided at once, but by index in a mapped group: any of them will do.
-        index, state = next(iter(states.items()), (-1, "skipped"))
-        record = self._record(task_id, index)
-        ran = state in ("success", "failed") or (record is not None and record.try_number > 0)
-        return "run" if ran else state
+    def _look(self, task_id: str, upstream: Upstream, seen: set[Instance]) -> Decision | None:
+        """Return what Airflow makes of a task instance when it looks; None where it waits on.
+
+        After `TriggerRuleDep` and `MappedTaskUpstreamDep` of Airflow 3.3.
+        """
+
+        def so_far(rule: str, part: Mapping[Instance, str]) -> Decision | None:
+            states = [state for key, state in part.items() if key in seen]
+            setups = [state for key, state in upstream.setups.items() if key in seen and key in part]
+            return decide_so_far(rule, states, len(part), setups=setups)
+
+        rule = rule_of(self._dag.task_dict[task_id])
+        further_up = so_far("all_success", upstream.setups_further_up)
+        sources = so_far("all_success", upstream.sources)
+        own = so_far(rule, upstream.direct)
+        found = [each for each in (further_up, own, sources) if each not in ("run", None)]
+        if found:
+            # What the sources say does not wait for the rule, and turns a skip of the same look into a failure.
+            return "upstream_failed" if sources == "upstream_failed" else found[0]
+        if own is None or further_up is None:
+            return None
+        if sources is None:
+            # It runs by its rule, and there is no list to expand over yet.
+            return "upstream_failed" if rule in EARLY_RULES else None
+        return "run"

@@ -8,21 +8,9 @@ from typing import Literal
 
 Decision = Literal["run", "skipped", "upstream_failed"]
 
+EARLY_RULES = frozenset(("one_success", "one_failed", "one_done"))
+"""Rules by which a task runs while some of its upstream has not ended yet."""
 _FAILED = frozenset(("failed", "upstream_failed"))
-# What a rule decides once a single upstream task instance is in one of these states; else it waits for all of them.
-_SETTLED_BY_ONE: dict[tuple[str, str], frozenset[str]] = {
-    ("all_success", "upstream_failed"): _FAILED,
-    ("all_success", "skipped"): frozenset(("skipped",)),
-    ("all_failed", "skipped"): frozenset(("success", "skipped")),
-    ("one_success", "run"): frozenset(("success",)),
-    ("one_failed", "run"): _FAILED,
-    ("one_done", "run"): frozenset(("success", "failed")),
-    ("none_failed", "upstream_failed"): _FAILED,
-    ("none_failed_min_one_success", "upstream_failed"): _FAILED,
-    ("none_skipped", "skipped"): frozenset(("skipped",)),
-    ("all_skipped", "skipped"): frozenset(("success", *_FAILED)),
-    ("all_done_min_one_success", "skipped"): frozenset(("skipped",)),
-}
 
 
 def decide(rule: str, upstream: Iterable[str], *, setups: Iterable[str] = ()) -> Decision:
@@ -68,20 +56,52 @@ def decide(rule: str, upstream: Iterable[str], *, setups: Iterable[str] = ()) ->
     raise ValueError(f"the trigger rule {rule!r} is not known")
 
 
-def settled_in(rule: str, decision: str, upstream: Iterable[tuple[str, int]]) -> int:
-    """Return the pass of Airflow's scheduler after which a rule could decide as it did; 0 without any upstream.
+def decide_so_far(
+    rule: str, ended: Iterable[str], expected: int, *, setups: Iterable[str] = (), expected_setups: int = 0
+) -> Decision | None:
+    """Return what a trigger rule makes of a task while only a part of its upstream has ended; None where it waits.
 
-    :param decision: what it decided: run, skipped or upstream_failed.
-    :param upstream: the states of the direct upstream task instances, with the passes in which they ended.
+    As `TriggerRuleDep` does at each look; with everything ended it says what `decide` says.
+
+    :param ended: the states of the direct upstream task instances that have ended.
+    :param expected: how many direct upstream task instances there are.
+    :param setups: the states of those that belong to setup tasks, `expected_setups` their number.
     """
-    ended = list(upstream)
-    one = _SETTLED_BY_ONE.get((rule, decision), frozenset())
-    return min((at for state, at in ended if state in one), default=max((at for _, at in ended), default=0))
+    states = list(ended)
+    count = Counter(states)
+    failed = count["failed"] + count["upstream_failed"]
+    is_done = len(states) >= expected
+    match rule:
+        case "all_success" | "none_failed" | "none_failed_min_one_success" if failed:
+            return "upstream_failed"
+        case "all_success" | "none_skipped" | "all_done_min_one_success" if count["skipped"]:
+            return "skipped"
+        case "all_failed" if count["success"] or count["skipped"]:
+            return "skipped"
+        case "all_skipped" if count["success"] or failed:
+            return "skipped"
+        case "one_success" if count["success"]:
+            return "run"
+        case "one_failed" if failed:
+            return "run"
+        case "one_done" if count["success"] or count["failed"]:
+            return "run"
+        case "always":
+            return "run"
+    return decide(rule, states, setups=setups) if is_done else None
 
 
-def constrain(setups: Iterable[str]) -> Decision:
-    """Return what the setups further up make of a task between them and their teardown: all must have succeeded."""
-    return decide("all_success", setups)
+def outcomes(rule: str, upstream: Iterable[str], *, setups: Iterable[str] = ()) -> set[Decision]:
+    """Return what a trigger rule may make of a task, whichever of its upstream task instances ends first."""
+    states = set(upstream)
+    if rule != "all_success":
+        return {decide(rule, states, setups=setups)}
+    found: set[Decision] = set()
+    if states & _FAILED:
+        found.add("upstream_failed")
+    if "skipped" in states:
+        found.add("skipped")
+    return found or {"run"}
 
 
 def _after_setups(setups: list[str]) -> Decision:

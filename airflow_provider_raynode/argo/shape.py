@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from airflow.sdk import DAG
 
 _CALLBACKS = ("on_execute_callback", "on_success_callback", "on_failure_callback", "on_skipped_callback")
 
@@ -50,6 +53,19 @@ def setups_further_up(task: Any) -> set[str]:
 def expanded_by(task: Any) -> str | None:
     """Return the id of what a task's map indexes come from: itself, or its mapped task group; None without any."""
     return str(task.task_id) if task.is_mapped else scope_of(task)
+
+
+def counted_leaves(dag: DAG) -> set[str]:
+    """Return the tasks whose states make the state of the run, after `DagRun._tis_for_dagrun_state`."""
+
+    def is_counted(task: Any) -> bool:
+        below = (dag.task_dict[each] for each in task.downstream_task_ids)
+        if any(not each.is_teardown or each.on_failure_fail_dagrun for each in below):
+            return False
+        return not task.is_teardown or bool(task.on_failure_fail_dagrun)
+
+    found = {task.task_id for task in dag.tasks if is_counted(task)}
+    return found or {task.task_id for task in dag.tasks if not task.downstream_task_ids}
 
 
 def has_default(param: Any) -> bool:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.expansion import map_indexes, mapped_node, source_ids
 from airflow_provider_raynode.argo.graph import podless_tasks
-from airflow_provider_raynode.argo.passes import Passes
-from airflow_provider_raynode.argo.rules import Decision, constrain, decide
-from airflow_provider_raynode.argo.shape import expanded_by, rule_of, setups_further_up
-from airflow_provider_raynode.argo.skips import may_be_skipped_first, skippers
+from airflow_provider_raynode.argo.passes import Passes, Upstream
+from airflow_provider_raynode.argo.rules import EARLY_RULES, Decision, outcomes
+from airflow_provider_raynode.argo.shape import counted_leaves, expanded_by, rule_of, setups_further_up
+from airflow_provider_raynode.argo.skips import skippers
 
 if TYPE_CHECKING:
     from airflow.sdk import DAG
@@ -34,7 +34,7 @@ class RunStates:
         self._indexes: dict[str, list[int] | None] = {}
         self._podless: frozenset[str] | None = None
         self._settled: set[str] = set()
-        self._passes = Passes(dag, self.instances, self._record)
+        self._passes = Passes(dag, self.instances, self.upstream, self._record)
 
     def state(self, task_id: str, map_index: int = -1) -> str:
         """Return the state in which a task instance ended: success, failed, skipped or upstream_failed."""
@@ -49,9 +49,8 @@ class RunStates:
         mapped_id = expanded_by(task)
         if mapped_id is None:
             return {-1: self.state(task_id)}
-        decision = self._decide_whole(task, mapped_id)
-        if decision != "run":
-            return {-1: decision}
+        if not self._is_expanded(mapped_id) or (task.is_mapped and self.decide(task_id) != "run"):
+            return {-1: self.state(task_id)}
         return {index: self.state(task_id, index) for index in self._expanded(mapped_id) or ()}
 
     def recorded(self, task_id: str) -> dict[int, str]:
@@ -78,32 +77,38 @@ class RunStates:
         if rule == "always" or not task.upstream_task_ids:
             return "run"
         self._settle_above(task)
-        if not task.is_teardown:
-            further_up = sorted(setups_further_up(task))
-            constrained = constrain(self._relevant(task, map_index, further_up).values())
-            if constrained != "run":
-                return constrained
-        direct = sorted(task.upstream_task_ids)
-        setups = [each for each in direct if self._dag.task_dict[each].is_setup]
-        states = self._relevant(task, map_index, direct)
-        decision = decide(rule, states.values(), setups=self._relevant(task, map_index, setups).values())
-        if decision == "upstream_failed" and "skipped" in states.values() and may_be_skipped_first(self._dag, task_id):
-            return self._passes.first_of_skipped_and_failed(states)
-        return decision
+        upstream = self.upstream(task_id, map_index)
+        possible = outcomes("all_success", upstream.setups_further_up.values())
+        possible |= outcomes(rule, upstream.direct.values(), setups=upstream.setups.values())
+        possible |= outcomes("all_success", upstream.sources.values())
+        is_early = rule in EARLY_RULES and bool(upstream.sources) and len(upstream.direct) > 1
+        if len(possible - {"run"}) > 1 or (is_early and "run" in possible):
+            # Airflow goes by what it sees first.
+            return self._passes.decide(task_id, map_index)[0]
+        return max(possible, key=lambda each: each != "run")
+
+    def upstream(self, task_id: str, map_index: int) -> Upstream:
+        """Return the states of all that bears on a task instance by its rule, its setups and its list."""
+        task = self._dag.task_dict[task_id]
+        direct = self._relevant(task, map_index, sorted(task.upstream_task_ids))
+        further_up = [] if task.is_teardown else sorted(setups_further_up(task))
+        mapped_id = expanded_by(task) if map_index < 0 else None
+        return Upstream(
+            direct=direct,
+            setups={key: state for key, state in direct.items() if self._dag.task_dict[key[0]].is_setup},
+            setups_further_up=self._relevant(task, map_index, further_up),
+            sources={} if mapped_id is None else self._whole_sources(mapped_id),
+        )
 
     def decide_expansion(self, mapped_id: str) -> tuple[Decision, list[int]]:
         """Return whether a mapped task or group runs, and for which map indexes."""
-        task = self._dag.task_dict.get(mapped_id)
-        decision = self._decide_group(mapped_id) if task is None else self.decide(mapped_id)
-        if decision == "run":
-            decision = self._decide_by_sources(mapped_id)
-        if decision != "run":
-            return decision, []
-        indexes = self._expanded(mapped_id)
-        if indexes is None:
-            # As Airflow does with a mapped task whose inputs were not pushed.
-            return "upstream_failed", []
-        return ("run", indexes) if indexes else ("skipped", [])
+        if mapped_id in self._dag.task_dict:
+            decision = self.decide(mapped_id)
+            if decision != "run":
+                return decision, []
+        if self._is_expanded(mapped_id):
+            return "run", self._expanded(mapped_id) or []
+        return self._unexpanded(mapped_id), []
 
     # -- below the surface -----------------------------------------------------------------------------------------
 
@@ -133,6 +138,9 @@ class RunStates:
         if record is not None:
             # What a killed pod left is final: this is asked once Argo calls the node done.
             return "failed" if record.state in ("running", "up_for_retry") else record.state
+        task = self._dag.task_dict[task_id]
+        if map_index < 0 and expanded_by(task) is not None:
+            return self._decide_unexpanded(task)
         decision = self.decide(task_id, map_index)
         if decision != "run":
             return decision
@@ -152,34 +160,42 @@ class RunStates:
             self._indexes[mapped_id] = map_indexes(self._dag, mapped_id, self._store)
         return self._indexes[mapped_id]
 
-    def _decide_whole(self, task: Any, mapped_id: str) -> Decision:
-        """Return what becomes of a mapped task, or of a task in a mapped group, before it is expanded."""
-        decision, _ = self.decide_expansion(mapped_id)
-        if decision == "run" or task.is_mapped:
-            return decision
-        if self._decide_by_sources(mapped_id) == "upstream_failed":
-            # Airflow sees that in all of the group's tasks at once, before their own upstream has ended.
-            return "upstream_failed"
-        # The group never ran: each of its tasks has what its own rule says.
-        own = self.decide(task.task_id)
-        return decision if own == "run" else own
+    def _is_expanded(self, mapped_id: str) -> bool:
+        """Whether a mapped task or group has instances, where nothing else stands against it."""
+        # Instances of mapped sources do not count, but whole ones (`MappedTaskUpstreamDep` of Airflow 3.3).
+        return bool(self._expanded(mapped_id)) and set(self._whole_sources(mapped_id).values()) <= {"success"}
 
-    def _decide_by_sources(self, mapped_id: str) -> Decision:
-        """Return what the tasks that make the list say, whatever the rule and whatever they pushed.
+    def _unexpanded(self, mapped_id: str) -> Decision:
+        """Return what becomes of a mapped task or group that has no instances though its rule lets it run.
 
-        After `MappedTaskUpstreamDep` of Airflow 3.3: instances of mapped sources do not count, but whole ones.
+        Of a group the tasks count that make the state of the run; others only where there are none of them.
         """
-        sources = source_ids(mapped_node(self._dag, mapped_id))
-        whole = (self.instances(each).get(-1) for each in sources)
-        return decide("all_success", [state for state in whole if state is not None])
+        if mapped_id in self._dag.task_dict:
+            # As Airflow does with a mapped task whose inputs were not pushed.
+            return "upstream_failed" if self._expanded(mapped_id) is None else "skipped"
+        inside = [task for task in self._dag.tasks if expanded_by(task) == mapped_id]
+        counted = counted_leaves(self._dag)
+        tasks = [task for task in inside if task.task_id in counted] or inside
+        states = {self._decide_unexpanded(task) for task in tasks}
+        return "upstream_failed" if "upstream_failed" in states else "skipped"
 
-    def _decide_group(self, group_id: str) -> Decision:
-        group = self._dag.task_group_dict[group_id]
-        states = [state for each in source_ids(group) for state in self.instances(each).values()]
-        if any(self._dag.task_dict[each].is_mapped for each in source_ids(group)):
-            # Those of a mapped source that did not push only make the list shorter.
-            return "run" if "success" in states else decide("all_success", states)
-        return decide("all_success", states)
+    def _decide_unexpanded(self, task: Any) -> Decision:
+        """Return what becomes of a mapped task, or of a task in a mapped group, all of whose indexes are one."""
+        decision = self.decide(task.task_id)
+        return self._without_indexes(task) if decision == "run" else decision
+
+    def _without_indexes(self, task: Any) -> Decision:
+        mapped_id = expanded_by(task)
+        return "upstream_failed" if mapped_id is None or self._expanded(mapped_id) is None else "skipped"
+
+    def _whole_sources(self, mapped_id: str) -> dict[tuple[str, int], str]:
+        """Return the states of what makes the list, but for the instances of a mapped source."""
+        found = {}
+        for each in source_ids(mapped_node(self._dag, mapped_id)):
+            states = self.instances(each)
+            if -1 in states:
+                found[each, -1] = states[-1]
+        return found
 
     def _relevant(self, task: Any, map_index: int, upstream_ids: list[str]) -> dict[tuple[str, int], str]:
         """Return the states of the upstream task instances that count: in one mapped group those of one index."""
@@ -188,18 +204,10 @@ class RunStates:
         for each in upstream_ids:
             group = self._dag.task_dict[each].get_closest_mapped_task_group()
             if own_group is not None and group is own_group:
-                is_expanded = map_index >= 0
-                found[each, map_index] = (
-                    self.state(each, map_index) if is_expanded else self._decide_in_unexpanded(each)
-                )
+                found[each, map_index] = self.state(each, map_index)
             else:
                 found |= {(each, index): state for index, state in self.instances(each).items()}
         return found
-
-    def _decide_in_unexpanded(self, task_id: str) -> str:
-        """Return the state of a task in a mapped group that was not expanded."""
-        decision = self.decide(task_id)
-        return "skipped" if decision == "run" else decision
 
     def _skipped_by_another(self, task: Any, map_index: int) -> bool:
         for each in skippers(self._dag, task.task_id):

@@ -37,7 +37,25 @@ from types import FrameType, TracebackType
 from typing import Any
 
 MAIN = "airflow_provider_raynode.cli:main"
-PRELOAD = ("airflow.sdk", "airflow_provider_raynode.cli")
+PRELOAD = (
+    "airflow.sdk",
+    "airflow_provider_raynode.cli",
+    # What a pod imports when it runs its task: a fifth of a pod's time is left with these.
+    "airflow_provider_raynode.argo.run_task",
+    "airflow_provider_raynode.argo.ray_job",
+    "airflow_provider_raynode.argo.states",
+    "airflow_provider_raynode.argo.structure",
+    "airflow_provider_raynode.argo.task_sdk._comms",
+    "airflow_provider_raynode.argo.task_sdk._run",
+    "airflow_provider_raynode.argo.task_sdk._subprocess",
+    "airflow_provider_raynode.argo.task_sdk._triggers",
+    "airflow_provider_raynode.hooks.catalog",
+    "airflow.providers.standard.operators.bash",
+    "airflow.providers.standard.operators.empty",
+    "airflow.providers.standard.operators.python",
+    "airflow.providers.standard.sensors.python",
+    "jinja2.ext",
+)
 _START_S = 120.0
 
 

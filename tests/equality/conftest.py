@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from argo_simulator import ForkServer
-from compare import differences
-from oracle import Outcome, airflow_outcome
-from phases import phase_states
+from oracle import Outcome
+from side_by_side import compare, pod_environment
 from workflow import Argo
 
 _TABLE: list[tuple[str, int, int, float, float]] = []
@@ -23,15 +20,7 @@ Compare = Callable[..., tuple[Outcome, Outcome]]
 @pytest.fixture(scope="session")
 def pod_env(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of every pod: an Airflow home of its own, and no database."""
-    home = tmp_path_factory.mktemp("pods-home")
-    return {
-        "AIRFLOW_HOME": str(home),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite:////nowhere/no.db",
-        "RAY_AUTH_MODE": "disabled",
-        # Pods run the same checkout as the tests.
-        **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
-    }
+    return pod_environment(tmp_path_factory.mktemp("pods-home"))
 
 
 @pytest.fixture(scope="session")
@@ -51,22 +40,13 @@ def argo(tmp_path: Path, pod_env: dict[str, str], fork_server: ForkServer) -> Ar
 def equal(airflow_db: None, argo: Argo) -> Compare:
     """Run a DAG file's DAG in Airflow and on Argo, and fail with each difference; `equal(load, dag_file)`."""
 
-    def compare(load: Callable[[], Any], dag_file: Path, **options: Any) -> tuple[Outcome, Outcome]:
-        begin = time.perf_counter()
-        dag = load()
-        airflow = airflow_outcome(dag, options.pop("conf", None))
-        between = time.perf_counter()
-        ours = argo.run(load(), dag_file, **options)
-        _TABLE.append(
-            (dag.dag_id, len(ours.states), len(argo.last.nodes), between - begin, time.perf_counter() - between)
-        )
-        found = differences(airflow, ours)
-        by_phases = replace(airflow, states=phase_states(dag, argo.last))
-        found += [f"by Argo's phases: {each}" for each in differences(airflow, by_phases)]
-        assert not found, "\n".join([*found, argo.last.report()])
-        return airflow, ours
+    def run(load: Callable[[], Any], dag_file: Path, **options: Any) -> tuple[Outcome, Outcome]:
+        both = compare(dag_file, argo, load=load, **options)
+        _TABLE.append((both.dag_id, len(both.argo.states), len(argo.last.nodes), both.airflow_s, both.argo_s))
+        assert not both.found, "\n".join([*both.found, argo.last.report()])
+        return both.airflow, both.argo
 
-    return compare
+    return run
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -28,11 +28,19 @@ def node_state(node: Node) -> str:
     return (node.outputs or {}).get("state", "success")
 
 
-def phase_states(dag: Any, result: Result) -> dict[tuple[str, int], str]:
-    """Return the states by task id and map index; -1 stands for all of a task that was never expanded."""
+def phase_states(dag: Any, result: Result, known: dict[tuple[str, int], str]) -> dict[tuple[str, int], str]:
+    """Return the states by task id and map index; -1 stands for all of a task that was never expanded.
+
+    :param known: the states for the tasks of a mapped group that was never expanded: they may differ, and all that
+        Argo has of them is one node. Whether that one fails the run is seen in the run's own state.
+    """
     found: dict[tuple[str, int], str] = {}
     for task in dag.tasks:
-        found |= {(task.task_id, index): node_state(node) for index, node in _nodes(dag, task, result).items()}
+        nodes = _nodes(dag, task, result)
+        if -1 in nodes and task.get_closest_mapped_task_group() is not None:
+            found[task.task_id, -1] = known[task.task_id, -1]
+        else:
+            found |= {(task.task_id, index): node_state(node) for index, node in nodes.items()}
     return found
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 
-from airflow_provider_raynode.argo.rules import constrain, decide
+from airflow_provider_raynode.argo.rules import decide, decide_so_far, outcomes
 
 
 @pytest.mark.parametrize(
@@ -53,10 +55,26 @@ def test_a_teardown_runs_where_one_of_its_setups_did(setups: str, decision: str)
     assert decide("all_done_setup_success", ["failed", *setups.split()], setups=setups.split()) == decision
 
 
-def test_what_lies_after_a_setup_needs_it() -> None:
-    assert constrain([]) == "run"
-    assert constrain(["success", "failed"]) == "upstream_failed"
-    assert constrain(["skipped"]) == "skipped"
+RULES = sorted({rule for rule, *_ in test_decide.pytestmark[0].args[1]})
+STATES = ("success", "failed", "skipped", "upstream_failed")
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_what_is_decided_early_is_one_of_the_outcomes_and_the_last_look_decides_all(rule: str) -> None:
+    for states in itertools.product(STATES, repeat=3):
+        seen = [decide_so_far(rule, states[:count], 3) for count in range(4)]
+        assert seen[3] == decide(rule, states)
+        first = next(each for each in seen if each is not None)
+        assert first in outcomes(rule, states), states
+        # Only all_success depends on what comes first.
+        assert rule == "all_success" or {each for each in seen if each is not None} == {decide(rule, states)}, states
+
+
+def test_all_success_may_become_two_things() -> None:
+    assert outcomes("all_success", ["success", "failed", "skipped"]) == {"upstream_failed", "skipped"}
+    assert outcomes("all_success", []) == {"run"}
+    assert decide_so_far("all_success", ["skipped"], 2) == "skipped"
+    assert decide_so_far("all_success", ["success"], 2) is None
 
 
 def test_an_unknown_rule_is_an_error() -> None:
