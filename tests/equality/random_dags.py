@@ -2,8 +2,8 @@
 
     PYTHONPATH=.:tests .venv/bin/python tests/equality/random_dags.py --count 1000 [--seed 7] [--first 0] [--jobs 2]
 
-It prints the seed, and of each DAG that differs its number, the differences and the file. `--seed S --first N --count 1`
-runs that one again. What a DAG has in it: tasks that fail, skip, are tried again and skip or fail at a later try,
+It prints the seed, and of each DAG that differs its number, the differences and the file. `--seed S --first N --count
+1` runs that one again. What a DAG has in it: tasks that fail, skip, are tried again and skip or fail at a later try,
 skips of operators (`exit 99`, `skip_if`, a sensor's soft_fail), branches, short circuits, all trigger rules, tasks and
 task groups mapped over literals and over tasks' outputs (empty, skipped, failed), groups of several tasks with
 upstreams of their own outside, setups and teardowns in and outside groups.
@@ -341,9 +341,10 @@ def _is_valid(text: str) -> bool:
 
 def _may_overtake(dag: Any, task: Any) -> bool:
     """Whether Airflow may start a task before what skips it has ended; on Argo it waits for all before it."""
+    from airflow_provider_raynode.argo.shape import rule_of
     from airflow_provider_raynode.argo.skips import skippers
 
-    is_early = str(task.trigger_rule) in ("one_success", "one_failed", "one_done")
+    is_early = rule_of(task) in ("one_success", "one_failed", "one_done")
     return is_early and len(task.upstream_task_ids) > 1 and bool(skippers(dag, task.task_id))
 
 

@@ -16,6 +16,7 @@ from workflow import Argo
 
 from airflow_provider_raynode.argo.dag_file import load_dag
 
+
 @dataclass(frozen=True)
 class Comparison:
     """Both outcomes, the differences, and the seconds that each took."""
@@ -26,6 +27,18 @@ class Comparison:
     found: list[str]
     airflow_s: float
     argo_s: float
+
+
+def pod_environment(home: Path) -> dict[str, str]:
+    """Return the environment of every pod: an Airflow home of its own, and no database."""
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": "sqlite:////nowhere/no.db",
+        "RAY_AUTH_MODE": "disabled",
+        # Pods run the same checkout as the tests.
+        **{name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ},
+    }
 
 
 def compare(
