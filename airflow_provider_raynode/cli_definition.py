@@ -28,6 +28,18 @@ def get_raynode_cli_commands() -> list[CLICommand]:
             "argo_run_callbacks",
             arguments.add_run_callbacks_arguments,
         ),
+        _action(
+            "end-ray-jobs",
+            "End the RayJobs of a workflow that is over",
+            "argo_end_ray_jobs",
+            arguments.add_end_ray_jobs_arguments,
+        ),
+        _action(
+            "make-way",
+            "End what earlier tries of a RayJob left, before it is applied",
+            "argo_make_way",
+            arguments.add_make_way_arguments,
+        ),
     )
     config = (
         _action("schema", "Print the file's JSON schema", "config_schema", lambda _: None),

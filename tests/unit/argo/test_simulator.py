@@ -702,6 +702,95 @@ def test_a_resource(tmp_path: Path, status: dict[str, str], phase: str) -> None:
     assert (node.outputs == {"s": "SUCCEEDED"}) == (phase == "Succeeded")
 
 
+RESOURCE = {
+    "name": "r",
+    "resource": {
+        "action": "apply",
+        "setOwnerReference": True,
+        "manifest": "kind: RayJob\nmetadata: {name: a}",
+        "successCondition": "status.s == good",
+        "failureCondition": "status.s == bad",
+    },
+}
+
+
+def init_container(script: str) -> dict[str, Any]:
+    return {"initContainers": [{"name": "first", "image": "x", "command": ["sh", "-c"], "args": [script]}]}
+
+
+def test_a_resource_is_owned_by_its_workflow_and_looked_at_until_a_condition_is_met(tmp_path: Path) -> None:
+    """executeResource sets the reference; WaitResource polls, and ends with an error where the object is gone."""
+    answers: list[Any] = [{}, {"status": {"s": "new"}}, {"status": {"s": "good"}}]
+    seen: list[Any] = []
+
+    def handler(manifest: dict[str, Any], action: str) -> Any:
+        seen.append(manifest["metadata"]["ownerReferences"])
+        return lambda: answers.pop(0)
+
+    document = workflow([task("r", template="r")], RESOURCE)
+    assert run(document, tmp_path / "1", uid="5", resource_handler=handler).phase == "Succeeded"
+    owner = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "name": "wf", "uid": "5", "controller": True}
+    assert seen == [[owner]]
+    answers += [{}, None]
+    node = run(document, tmp_path / "2", resource_handler=handler).node("r")
+    assert node.phase == "Failed"
+    assert "deleted while its status" in node.message
+
+
+def test_init_containers_of_a_resource(tmp_path: Path) -> None:
+    """createWorkflowPod adds them to every kind of pod; inferFailedReason calls one of ours that fails a failure."""
+    made: list[Any] = []
+
+    def handler(manifest: dict[str, Any], action: str) -> Any:
+        made.append(manifest)
+        return {"status": {"s": "good"}}
+
+    document = workflow([task("r", template="r")], {**RESOURCE, **init_container("echo before")})
+    result = run(document, tmp_path / "1", resource_handler=handler)
+    assert (result.phase, result.node("r").log, len(made)) == ("Succeeded", "before\n", 1)
+    document = workflow([task("r", template="r")], {**RESOURCE, **init_container("exit 3")})
+    node = run(document, tmp_path / "2", resource_handler=handler).node("r")
+    assert (node.phase, node.message, len(made)) == ("Failed", "first: Error (exit code 3)", 1)
+
+
+def test_a_stop_leaves_the_object_of_a_resource(tmp_path: Path) -> None:
+    looked: list[int] = []
+
+    def look() -> dict[str, Any]:
+        looked.append(1)
+        return {}
+
+    document = workflow([task("r", template="r")], RESOURCE)
+    handler: Any = lambda manifest, action: look  # noqa: E731
+    result = run(document, tmp_path, resource_handler=handler, stop_when=lambda: "Stop" if len(looked) > 1 else None)
+    assert (result.phase, result.node("r").phase) == ("Failed", "Failed")
+    assert result.node("r").message == "workflow shutdown with strategy:  Stop"
+
+
+def test_a_retry_keeps_what_has_succeeded(tmp_path: Path) -> None:
+    """FormulateRetryWorkflow: failed nodes and the exit handler go, name and uid stay, tries begin at 0 again."""
+    good, again = (
+        f"echo kept >> {tmp_path}/good; echo one > {OUT}/state",
+        f"echo x >> {tmp_path}/n; test -e {tmp_path}/ok",
+    )
+    tasks = [
+        task("good", good, template="again"),
+        task("bad", again, depends="good"),
+        task("last", "echo {{tasks.good.outputs.parameters.state}} {{workflow.uid}}", depends="bad && good"),
+    ]
+    tasks[0]["arguments"] = {"parameters": [{"name": "do", "value": good}]}
+    retried = pod(SHELL, retryStrategy={"limit": "1"}) | {"name": "again"}
+    document = workflow(tasks, pod(SHELL), retried, {**pod("true"), "name": "bye"}, onExit="bye")
+    first = run(document, tmp_path / "1")
+    assert (first.phase, first.node("last").phase) == ("Failed", "Omitted")
+    (tmp_path / "ok").touch()
+    second = run(document, tmp_path / "2", retry_of=first)
+    assert (second.name, second.uid, second.phase) == (first.name, first.uid, "Succeeded"), second.report()
+    assert second.node("last").log == f"one {first.uid}\n"
+    assert (tmp_path / "good").read_text() == "kept\n"
+    assert second.node("onExit").phase == "Succeeded"
+
+
 # ---- pods
 
 
