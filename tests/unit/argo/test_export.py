@@ -441,6 +441,6 @@ def test_airflow_has_the_same_commands() -> None:
     (group,) = get_raynode_cli_commands()
     (argo,) = [each for each in group.subcommands if each.name == "argo"]
     commands = {each.name: each for each in argo.subcommands}
-    assert set(commands) == {"export", "lint", "run-task", "run-callbacks"}
+    assert set(commands) == {"export", "lint", "run-task", "run-callbacks", "end-ray-jobs", "make-way"}
     flags = {flag for argument in commands["export"].args for flag in argument.flags}
     assert {"dag_file", "--settings", "--kind", "--allow", "-o"} <= flags
