@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_raynode.argo.conditions import depends_of, gate_depends, when_of
+from airflow_provider_raynode.argo.conditions import depends_after, depends_of, gate_depends, when_after, when_of
 from airflow_provider_raynode.argo.graph import Node, Scope, build_scopes
 from airflow_provider_raynode.argo.names import GATE, RAY_JOB_SUFFIX, argo_name, argo_names, workflow_name
 from airflow_provider_raynode.argo.ray_job import INDEX as RAY_JOB_INDEX
@@ -299,8 +299,8 @@ class _Compiler:
             "name": name,
             "template": name,
             "arguments": {"parameters": parameters},
-            "depends": f"{fan_out}.Succeeded",
-            "when": f"{{{{= tasks['{fan_out}'].outputs.parameters.state == 'success' }}}}",
+            "depends": depends_after(node, fan_out),
+            "when": when_after(node, fan_out),
         }
         collect = self._dag_task(replace(node, waits=(*node.waits, name)), scope)
         return [Commented(job, f"{node.id}: the job itself, a RayJob of KubeRay"), collect]

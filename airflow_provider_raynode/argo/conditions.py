@@ -9,6 +9,7 @@ A task that skipped itself has the phase Succeeded and the output `state=skipped
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from airflow_provider_raynode.argo.graph import Gate, Node, Upstream
 
@@ -34,6 +35,27 @@ def when_of(node: Node) -> str:
     parts += [f"!({_output(name, 'skip')} contains ',{node.skip_name},')" for name in node.skipped_by]
     parts = [each for each in parts if each]
     return f"{{{{= {' && '.join(parts)} }}}}" if parts else ""
+
+
+def depends_after(node: Node, source: str) -> str:
+    """Return the `depends` of what makes way for a node: `source` has to have succeeded, the others as for the node."""
+    others = replace(
+        node,
+        upstream=tuple(each for each in node.upstream if each.name != source),
+        waits=tuple(name for name in node.waits if name != source),
+        needs=tuple(name for name in node.needs if name != source),
+    )
+    rest = depends_of(others) if others.upstream or others.waits or others.needs else ""
+    if not rest:
+        return f"{source}.Succeeded"
+    return f"{source}.Succeeded && {f'({rest})' if '||' in rest else rest}"
+
+
+def when_after(node: Node, source: str) -> str:
+    """Return the `when` of what makes way for a node: as the node's, and `source` is a success."""
+    success, own = f"{_output(source, 'state')} == 'success'", when_of(node).removeprefix("{{= ").removesuffix(" }}")
+    parts = [each for each in own.split(" && ") if each and each != success]
+    return f"{{{{= {' && '.join([success, *parts])} }}}}"
 
 
 def _rule(rule: str, upstream: Iterable[Upstream]) -> str:

@@ -73,7 +73,7 @@ def ray_job_refusals(dag: DAG, settings: ArgoSettings) -> Iterator[Refusal]:
 
 def _refusals(dag: DAG, task: Any, settings: ArgoSettings) -> Iterator[Refusal]:
     fan_out = fan_out_of(task)
-    if fan_out is None or task.is_mapped or fan_out.is_mapped:
+    if fan_out is None or task.is_mapped or fan_out.is_mapped or _group_of(task) != _group_of(fan_out):
         reason = "its fan-out cannot be told from the DAG"
         yield Refusal("rayjob", reason, "pass job=fan_out.output, unmapped; map the task group around it", task.task_id)
         return
@@ -305,6 +305,11 @@ def _folder(uri: str) -> str | None:
 
 def _pod(settings: ArgoSettings, task: Any) -> PodSettings:
     return settings.pod_for(task.task_id, _groups_of(task))
+
+
+def _group_of(task: Any) -> str | None:
+    """Return the id of the mapped task group around a task."""
+    return next((group.group_id for group in task.iter_mapped_task_groups()), None)
 
 
 def _groups_of(task: Any) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
 
 from airflow_provider_raynode import ray_node
@@ -317,6 +318,20 @@ def test_names_and_labels_of_any_task_are_kubernetes() -> None:
         if "{{" not in value:
             assert re.fullmatch(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?", value), name
     assert metadata["annotations"]["raynode/task-id"].endswith("_ö.tune")
+
+
+def test_the_job_waits_for_what_its_execution_task_waits_for() -> None:
+    with DAG("more_upstream", schedule=None) as dag:
+        ray_node("search", python_callable=train, ray_config=config())
+        for name in ("first", "second"):
+            EmptyOperator(task_id=name) >> dag.get_task("search.tune")
+        EmptyOperator(task_id="before") >> dag.get_task("search.fan_out")
+    exported = export_dag(dag, Path("x.py"), settings=S3, ray="rayjob")
+    (entry,) = [each for each in yaml.safe_load(exported.text)["spec"]["templates"] if each["name"] == "dag"]
+    (job,) = [each for each in entry["dag"]["tasks"] if each["name"] == "search-tune-rayjob"]
+    assert job["depends"] == "search-fan-out.Succeeded && first && second"
+    assert "tasks['first'].status == 'Succeeded'" in job["when"]
+    assert job["when"].startswith("{{= tasks['search-fan-out'].outputs.parameters.state == 'success' && ")
 
 
 # -- the catalog -------------------------------------------------------------------------------------------------------
