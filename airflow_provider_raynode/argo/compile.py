@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.conditions import depends_after, depends_of, gate_depends, when_after, when_of
 from airflow_provider_raynode.argo.graph import Node, Scope, build_scopes
-from airflow_provider_raynode.argo.names import GATE, RAY_JOB_SUFFIX, argo_name, argo_names, workflow_name
+from airflow_provider_raynode.argo.names import (
+    GATE,
+    GROUP_PREFIX,
+    RAY_JOB_SUFFIX,
+    argo_name,
+    argo_names,
+    template_names,
+    workflow_name,
+)
 from airflow_provider_raynode.argo.ray_job import INDEX as RAY_JOB_INDEX
 from airflow_provider_raynode.argo.ray_job import OUTPUTS as RAY_JOB_OUTPUTS
 from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, ray_job_of, resource_template
@@ -78,7 +86,8 @@ class _Compiler:
         if kind == "cron":
             self._run.insert(2, "--scheduled-time={{workflow.scheduledTime}}")
         self._scopes = build_scopes(dag)
-        groups = {_group_template(scope) for scope in self._scopes if scope.id is not None}
+        groups = {self._group_template(scope.name) for scope in self._scopes if scope.id is not None}
+        ray = {f"{each}{RAY_JOB_SUFFIX}" for each in template_names(dag).values()} if ray_jobs else set()
         self._templates = Templates(
             dag,
             settings,
@@ -90,7 +99,7 @@ class _Compiler:
                 f"--outputs={OUTPUTS}",
             ],
             self._config_map,
-            taken={_ENTRY, _EMPTY, _ON_EXIT, *groups},
+            taken={_ENTRY, _EMPTY, _ON_EXIT, *groups, *ray},
             ray_jobs=ray_jobs,
         )
 
@@ -116,7 +125,7 @@ class _Compiler:
     def _workflow(self, spec: dict[str, Any]) -> dict[str, Any]:
         metadata: dict[str, Any] = {"name": self._name}
         if self._kind == "workflow":
-            metadata = {"generateName": f"{self._name[:57]}-"}
+            metadata = {"generateName": f"{self._name[:57].rstrip('-.')}-"}
         metadata |= self._settings.metadata_fields()
         annotations = {
             "raynode/dag-id": self._dag.dag_id,
@@ -194,9 +203,11 @@ class _Compiler:
         if scope.id is None:
             return {"name": _ENTRY, "dag": body}
         inputs = {"parameters": [{"name": "index"}]}
-        return Commented(
-            {"name": _group_template(scope), "inputs": inputs, "dag": body}, f"One map index of the group {scope.id}."
-        )
+        name = self._group_template(scope.name)
+        return Commented({"name": name, "inputs": inputs, "dag": body}, f"One map index of the group {scope.id}.")
+
+    def _group_template(self, name: str) -> str:
+        return f"{GROUP_PREFIX}{template_names(self._dag)[name]}"
 
     def _pod_template(self, key: str, name: str, body: dict[str, Any]) -> Any:
         inputs = [{"name": "step"}, {"name": "map", "value": "{}"}]
@@ -282,8 +293,9 @@ class _Compiler:
         # As that of the exit handler: what the settings give a task is for its own work.
         container = self._settings.pod_for("", ()).container_fields()
         fields, timeout_s = self._templates.of_ray_job(task)
-        self._ray_templates[name] = resource_template(
-            name,
+        template = f"{template_names(self._dag)[node.name]}{RAY_JOB_SUFFIX}"
+        self._ray_templates[template] = resource_template(
+            template,
             task,
             *ray_job_of(self._dag, source),
             container,
@@ -297,7 +309,7 @@ class _Compiler:
             parameters.append({"name": RAY_JOB_INDEX, "value": "{{inputs.parameters.index}}"})
         job = {
             "name": name,
-            "template": name,
+            "template": template,
             "arguments": {"parameters": parameters},
             "depends": depends_after(node, fan_out),
             "when": when_after(node, fan_out),
@@ -307,7 +319,7 @@ class _Compiler:
 
     def _template(self, node: Node) -> str:
         if node.kind == "group":
-            return f"group-{node.name}"
+            return self._group_template(node.name)
         if node.podless:
             return _EMPTY
         if node.id not in self._dag.task_dict:
@@ -348,10 +360,6 @@ def _loop(node: Node) -> dict[str, Any]:
         return {"withItems": list(range(expansion.length))} if expansion.length else {"withParam": "[]"}
     output = "indexes" if expansion.kind == "plan" else f"indexes-{node.name}"
     return {"withParam": f"{{{{tasks.{expansion.source}.outputs.parameters.{output}}}}}"}
-
-
-def _group_template(scope: Scope) -> str:
-    return f"group-{scope.name}"
 
 
 def _json(value: Any) -> str:

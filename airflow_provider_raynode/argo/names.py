@@ -29,6 +29,7 @@ RESERVED = frozenset(
 GATE = "all-done"
 PLAN_SUFFIX = "-plan"
 RAY_JOB_SUFFIX = "-rayjob"
+GROUP_PREFIX = "group-"
 _HASH = 6
 
 
@@ -52,11 +53,11 @@ def unique_names(ids: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str
 
     :param taken: names that none may have.
     """
-    longest = LONGEST_NAME - len(PLAN_SUFFIX) - _HASH - 1
+    ours = (PLAN_SUFFIX, RAY_JOB_SUFFIX)
+    longest = LONGEST_NAME - max(map(len, ours)) - _HASH - 1
     plain = {each: argo_name(each, longest=longest) for each in ids}
     count = Counter(plain.values())
     reserved = set(taken)
-    ours = (PLAN_SUFFIX, RAY_JOB_SUFFIX)
 
     def clashes(name: str) -> bool:
         return (
@@ -90,6 +91,19 @@ def per_dag(function: Callable[[DAG], T]) -> Callable[[DAG], T]:
 def argo_names(dag: DAG) -> Mapping[str, str]:
     """Return the Argo task name of each task and of each mapped task group of a DAG, by its Airflow id."""
     return MappingProxyType(unique_names([*dag.task_ids, *mapped_group_ids(dag)], taken=(GATE,)))
+
+
+@per_dag
+def template_names(dag: DAG) -> Mapping[str, str]:
+    """Return for each Argo task name of a DAG what a template of its own is called by: small letters, and unique.
+
+    A pod's name has its template's in it, and Kubernetes takes no capital letters there.
+    """
+    longest = LONGEST_NAME - max(len(GROUP_PREFIX), len(RAY_JOB_SUFFIX)) - _HASH - 1
+    small = {name: argo_name(name.lower(), longest=longest) for name in argo_names(dag).values()}
+    count = Counter(small.values())
+    found = {name: each if count[each] == 1 else f"{each}-{_digest(name)}" for name, each in small.items()}
+    return MappingProxyType(found)
 
 
 def mapped_group_ids(dag: DAG) -> list[str]:

@@ -97,7 +97,7 @@ class Templates:
             plain = max(keys, key=lambda key: (len(self._found[key].users), key))
             for key in sorted(keys, key=lambda key: key != plain):
                 users = self._found[key].users
-                wanted = role if key == plain else argo_name(f"{role}-{users[0]}") if len(users) == 1 else ""
+                wanted = role if key == plain else argo_name(f"{role}-{users[0]}".lower()) if len(users) == 1 else ""
                 if not wanted or wanted in taken:
                     wanted = f"{role}-{key[:_HASH]}"
                 taken.add(wanted)

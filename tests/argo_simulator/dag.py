@@ -12,6 +12,7 @@ from argo_simulator.depends import Dependencies
 from argo_simulator.errors import TemplateError
 from argo_simulator.nodes import Node
 from argo_simulator.substitution import replace
+from argo_simulator.turns import Turns
 from argo_simulator.walk import Call, Walk
 
 _NEVER = "the controller would wait for ever: a leaf hangs below no node"
@@ -31,7 +32,8 @@ class _DagRun:
         self._items: dict[str, list[Node]] = {}
         self._futures: dict[str, asyncio.Task[None]] = {}
         parallelism = template.get("parallelism")
-        self._slots = asyncio.Semaphore(int(parallelism)) if parallelism is not None else nullcontext()
+        self._slots = None if parallelism is None else {"": int(parallelism)}
+        self._turns = Turns(walk.chance)
 
     async def run(self) -> None:
         for name in self._tasks:
@@ -134,7 +136,7 @@ class _DagRun:
                 return self._walk.skipped(call, "Skipped", f"when '{when}' evaluated false")
         except TemplateError as error:
             return self._walk.skipped(call, "Error", str(error))
-        async with self._slots:
+        async with self._turns.hold(self._slots) if self._slots else nullcontext():
             return await self._walk.execute(call)
 
     def _resolved(self, name: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import random
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from argo_simulator.errors import TemplateError, Unsupported
+from argo_simulator.turns import Turns
 
 
 class Locks:
@@ -16,11 +17,10 @@ class Locks:
     :ivar most: the greatest number of holders at once, by lock.
     """
 
-    def __init__(self, config_maps: Mapping[str, Mapping[str, str]]) -> None:
+    def __init__(self, config_maps: Mapping[str, Mapping[str, str]], chance: random.Random | None = None) -> None:
         self._config_maps = config_maps
-        self._held: dict[str, int] = {}
-        self._changed = asyncio.Condition()
-        self.most: dict[str, int] = {}
+        self._turns = Turns(chance)
+        self.most = self._turns.most
 
     @asynccontextmanager
     async def hold(self, synchronization: dict[str, Any] | None) -> AsyncIterator[None]:
@@ -29,19 +29,11 @@ class Locks:
         :raises TemplateError: a semaphore's ConfigMap or key is missing: the node ends in Error.
         """
         limits = self._limits(synchronization or {})
-        async with self._changed:
-            await self._changed.wait_for(lambda: all(self._held.get(key, 0) < limit for key, limit in limits.items()))
-            for key, limit in limits.items():
-                self._held[key] = self._held.get(key, 0) + 1
-                self.most[key] = max(self.most.get(key, 0), self._held[key])
-                assert self._held[key] <= limit
-        try:
+        if not limits:
             yield
-        finally:
-            async with self._changed:
-                for key in limits:
-                    self._held[key] -= 1
-                self._changed.notify_all()
+            return
+        async with self._turns.hold(limits):
+            yield
 
     def _limits(self, synchronization: dict[str, Any]) -> dict[str, int]:
         semaphores = list(synchronization.get("semaphores") or [])

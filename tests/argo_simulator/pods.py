@@ -12,7 +12,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,11 @@ _MERGE_KEYS = {
     "imagePullSecrets": "name",
     "hostAliases": "ip",
 }
-_VARIABLE = re.compile(r"\$\$|\$\(([A-Za-z_][-A-Za-z0-9_.]*)\)")
+_VARIABLE = re.compile(r"\$\$|\$\(([^)]*)\)")
 _NOT_STARTED = 64  # what Argo's emissary ends with where the command cannot be started
+_NOT_RUN = 128  # what the kubelet gives a container that the kernel does not start
+# Linux's MAX_ARG_STRLEN: one argument or variable with the zero at its end.
+_MOST_ARGUMENT = 131_072
 
 
 @dataclass
@@ -178,9 +181,10 @@ class PodRunner:
         *,
         is_main: bool,
     ) -> tuple[int, str]:
-        env = self._environment(container, pod, rewrites)
-        command = [_expanded(any_string(each), env) for each in container.get("command") or []]
-        arguments = [_expanded(any_string(each), env) for each in container.get("args") or []]
+        declared = self._declared(container, pod)
+        env = self._environment(declared, pod, rewrites)
+        command = [_expanded(any_string(each), declared) for each in container.get("command") or []]
+        arguments = [_expanded(any_string(each), declared) for each in container.get("args") or []]
         if not command:
             if not is_main:
                 return 0, ""
@@ -188,10 +192,14 @@ class PodRunner:
         command = [_rewritten(each, rewrites) for each in [*command, *arguments]]
         if is_main and pod.script is not None:
             source = pod.directory / "script"
-            source.write_text(_rewritten(pod.script, rewrites))
+            source.write_text(_rewritten(pod.script, rewrites), encoding="utf-8")
             command.append(str(source))
         if is_main:
             pod.command, pod.env = command, env
+        if too_long := _too_long([*command, *(f"{name}={value}" for name, value in declared.items())]):
+            with pod.log_path.open("ab") as log:
+                log.write(f"exec: argument list too long: {too_long[:60]!r}…\n".encode())
+            return _NOT_RUN, ""
         place = container.get("workingDir")
         cwd = Path(_rewritten(place, rewrites)) if place else pod.directory / "work"
         cwd.mkdir(parents=True, exist_ok=True)
@@ -237,7 +245,7 @@ class PodRunner:
             code = await end
         return (128 - code if code < 0 else code), why
 
-    def _environment(self, container: dict[str, Any], pod: Pod, rewrites: dict[str, str]) -> dict[str, str]:
+    def _environment(self, declared: Mapping[str, str], pod: Pod, rewrites: dict[str, str]) -> dict[str, str]:
         home, temporary = pod.directory / "home", pod.directory / "tmp"
         home.mkdir(exist_ok=True)
         temporary.mkdir(exist_ok=True)
@@ -247,20 +255,28 @@ class PodRunner:
             "TMPDIR": str(temporary),
             "LANG": "C.UTF-8",
             **self._env,
-            **pod.extra_env,
         }
-        env = dict(base)
+        env = {**base, **declared}
+        # What the test itself gives are this machine's paths.
+        return {name: value if base.get(name) == value else _rewritten(value, rewrites) for name, value in env.items()}
+
+    def _declared(self, container: dict[str, Any], pod: Pod) -> dict[str, str]:
+        """Return the variables that the pod's spec declares: Kubernetes knows no others in `$(NAME)`.
+
+        In a value only those of `env` before it count, none of `envFrom` (makeEnvironmentVariables of the kubelet).
+        """
+        env: dict[str, str] = {}
         for each in container.get("envFrom") or []:
             env.update(self._env_from(each))
+        known: dict[str, str] = {}
         for each in container.get("env") or []:
             if "valueFrom" in each:
                 value = self._referenced(each["valueFrom"], pod)
-                if value is not None:
-                    env[each["name"]] = value
             else:
-                env[each["name"]] = _expanded(any_string(each.get("value", "")), env)
-        # What the test itself gives are this machine's paths.
-        return {name: value if base.get(name) == value else _rewritten(value, rewrites) for name, value in env.items()}
+                value = _expanded(any_string(each.get("value", "")), known)
+            if value is not None:
+                known[each["name"]] = value
+        return {**env, **known, **pod.extra_env}
 
     def _env_from(self, source: dict[str, Any]) -> dict[str, str]:
         for key, found in (("secretRef", self._secrets), ("configMapRef", self._config_maps)):
@@ -356,6 +372,11 @@ def _expanded(text: str, env: Mapping[str, str]) -> str:
         return env.get(match.group(1), match.group(0))
 
     return _VARIABLE.sub(value, text)
+
+
+def _too_long(texts: Iterable[str]) -> str:
+    """Return the first text that Linux takes neither as an argument nor as a variable, or an empty one."""
+    return next((each for each in texts if len(os.fsencode(each)) >= _MOST_ARGUMENT), "")
 
 
 def _rewritten(text: str, rewrites: Mapping[str, str]) -> str:

@@ -35,6 +35,7 @@ def simulate(
     config_maps: Mapping[str, Mapping[str, str]] | None = None,
     volumes: Mapping[str, Path] | None = None,
     max_pods: int = 2,
+    order: int | None = None,
     time_scale: float = 0.0,
     resource_handler: Callable[[dict[str, Any], str], Any] | None = None,
     lose_pod: Callable[[str, int], str | None] | None = None,
@@ -55,6 +56,8 @@ def simulate(
     :param secrets: values by key by the Secret's name; `config_maps` likewise, beside those of the documents.
     :param volumes: folders of this machine by the mount path that the pods know.
     :param max_pods: of this machine, whatever the workflow's parallelism.
+    :param order: seed of the order in which pods that wait for a slot get one, which the controller leaves open; None:
+        the order in which they came.
     :param time_scale: factor on backoff and on suspend durations; 0 waits for nothing.
     :param resource_handler: called with the manifest and the action of a resource template, may be a coroutine; it
         returns the object in its last state: `{"status": {…}}`, or a function that returns it as it is now, and None
@@ -91,7 +94,7 @@ def simulate(
         kill_after_s=kill_after_s,
     )
     workdir = workdir or Path(tempfile.mkdtemp(prefix="argo-simulator-"))
-    settings = Settings(runner, workdir, max_pods, time_scale, resource_handler, lose_pod)
+    settings = Settings(runner, workdir, max_pods, time_scale, resource_handler, lose_pod, order)
     return asyncio.run(_run(submission, settings, stop_when, timeout, _kept(retry_of)))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
+import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from dataclasses import replace as changed
@@ -18,14 +20,20 @@ from argo_simulator import resources, retries
 from argo_simulator.conditions import seconds
 from argo_simulator.documents import Submission, any_string
 from argo_simulator.errors import TemplateError, Unsupported
+from argo_simulator.expressions import go_json
 from argo_simulator.graph import Graph
 from argo_simulator.locks import Locks
 from argo_simulator.nodes import Node, Try
 from argo_simulator.pods import Outcome, Pod, PodRunner, pod_spec
 from argo_simulator.substitution import replace, tags_of
+from argo_simulator.turns import Turns
 from argo_simulator.validation import inputs_with_values, template_type
 
 _KINDS = {"container": "Pod", "script": "Pod", "resource": "Pod", "dag": "DAG", "steps": "Steps", "suspend": "Suspend"}
+_MOST_NAME, _MOST_CONFIG_MAP = 253, 1 << 20
+# What of workflow and template a pod's name keeps (ensurePodNamePrefixLength): room for a hash of ten digits.
+_POD_PREFIX = _MOST_NAME - 10 - 1
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _DEADLINE = "Step exceeded its deadline"
 _RESOURCE_POLL_S = 0.1
 
@@ -58,6 +66,7 @@ class Settings:
     time_scale: float
     resource_handler: Callable[[dict[str, Any], str], Any] | None
     lose_pod: Callable[[str, int], str | None] | None
+    order: int | None = None
 
 
 class Walk:
@@ -68,7 +77,8 @@ class Walk:
         self.settings = settings
         self.graph = Graph()
         self.variables: dict[str, Any] = dict(submission.variables)
-        self.locks = Locks(submission.config_maps)
+        self.chance = None if settings.order is None else random.Random(settings.order)
+        self.locks = Locks(submission.config_maps, self.chance)
         self.unresolved: list[tuple[str, str]] = []
         self.kept: dict[str, Node] = {}
         self.shutdown = ""  # Stop or Terminate
@@ -79,7 +89,8 @@ class Walk:
         self.running_pods = 0
         self.most_pods = 0
         limits = [settings.max_pods, int(submission.spec.get("parallelism") or settings.max_pods)]
-        self._slots = asyncio.Semaphore(min(limits))
+        self._slots = {"pods": min(limits)}
+        self._turns = Turns(self.chance)
         self._pods = 0
 
     def template(self, name: str) -> dict[str, Any]:
@@ -226,7 +237,7 @@ class Walk:
         node.end("Succeeded")
 
     async def _pod(self, kind: str, node: Node, call: Call, template: dict[str, Any], number: int) -> None:
-        async with self._slots:
+        async with self._turns.hold(self._slots):
             if ended := self._ended(call, _DEADLINE, "workflow shutdown with strategy:  {}"):
                 node.end("Failed", ended)
                 return
@@ -237,6 +248,7 @@ class Walk:
             try:
                 path = call.path.rsplit("/", 1)[0] if node.retried else call.path
                 lost = self.settings.lose_pod(path, number) if self.settings.lose_pod else None
+                check_pod_name(self.pod_name(call))
                 if lost:
                     node.tries.append(Try("Error", None, lost, None, started=node.started))
                     node.end("Error", lost)
@@ -248,6 +260,7 @@ class Walk:
                 self.running_pods -= 1
 
     async def _container(self, node: Node, call: Call, template: dict[str, Any]) -> None:
+        check_template_size({**template, "inputs": {}})
         pod = self._make_pod(call, template)
         deadline = template.get("activeDeadlineSeconds")
         outcome = await self.settings.runner.run(
@@ -368,7 +381,31 @@ class Walk:
         return f"{self.submission.name}-{_fnv32a(name)}"
 
     def pod_name(self, call: Call) -> str:
-        return f"{self.submission.name}-{call.template}-{_fnv32a(call.name)}"[:253]
+        if call.name == self.submission.name:
+            return call.name
+        return f"{f'{self.submission.name}-{call.template}'[:_POD_PREFIX]}-{_fnv32a(call.name)}"
+
+
+def check_pod_name(name: str) -> None:
+    """Check a pod's name as Kubernetes does.
+
+    :raises TemplateError: the pod is refused; the controller takes that for a failed try.
+    """
+    if len(name) > _MOST_NAME or not _SUBDOMAIN.fullmatch(name):
+        raise TemplateError(
+            f'Pod "{name}" is invalid: metadata.name: Invalid value: "{name}": a lowercase RFC 1123 subdomain must '
+            "consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric "
+            "character"
+        )
+
+
+def check_template_size(template: dict[str, Any]) -> None:
+    """Check the template that a pod carries: above 128 KiB in a ConfigMap, which Kubernetes takes up to 1 MiB.
+
+    :raises TemplateError: it is larger.
+    """
+    if len(go_json(template, is_map=False).encode()) > _MOST_CONFIG_MAP:
+        raise TemplateError(f"ConfigMap is invalid: []: Too long: may not be more than {_MOST_CONFIG_MAP} bytes")
 
 
 def _fnv32a(text: str) -> int:

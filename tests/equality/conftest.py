@@ -43,7 +43,7 @@ def equal(airflow_db: None, argo: Argo) -> Compare:
     def run(load: Callable[[], Any], dag_file: Path, **options: Any) -> tuple[Outcome, Outcome]:
         both = compare(dag_file, argo, load=load, **options)
         _TABLE.append((both.dag_id, len(both.argo.states), len(argo.last.nodes), both.airflow_s, both.argo_s))
-        assert not both.found, "\n".join([*both.found, argo.last.report()])
+        assert not both.found, "\n".join([*both.found, f"order of slots: seed {argo.order}", argo.last.report()])
         return both.airflow, both.argo
 
     return run

@@ -70,14 +70,14 @@ HOSTILE = {
     "hostile": "$(HOME) $$ {{workflow.name}} {{=1}} \x7f \U000e0067 \u2028 \x00 \"'\\ \n <&>",
     "empty": "",
     "braces": "{}",
-    "500 kB": "ü$(HOME)" * 60_000,
+    "500 kB": "ü$(HOME)" * 55_000,
 }
 
 
 @pytest.mark.parametrize("who", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_params_of_a_run(who: str, equal: Any) -> None:
     path = FOLDER / "hostile_params.py"
-    given = {"conf": {"who": who}, "parameters": {"who": json.dumps(who)}}
+    given = {"conf": {"who": who}, "parameters": {"who": json.dumps(who, ensure_ascii=False)}}
     airflow, _ = equal(lambda: load_dag(path, "given_text"), path, **given)
     assert airflow.xcoms[("shows", -1, "return_value")] == {"who": who}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +24,13 @@ class Argo:
 
     :param folder: for the catalog and the pods.
     :param server: forks the pods; None starts a fresh interpreter for each.
+    :param order: seed of the order in which waiting pods get a slot: another at each run of the tests.
     """
 
     folder: Path
     env: dict[str, str]
     server: ForkServer | None = None
+    order: int | None = field(default_factory=lambda: random.randrange(1_000_000))
     runs: int = 0
     last: Result | None = field(default=None, init=False)
 
@@ -53,6 +56,7 @@ class Argo:
             name=name,
             uid="1234",
             fork_server=options.pop("server", self.server),
+            order=self.order,
             **options,
         )
         self.last = result

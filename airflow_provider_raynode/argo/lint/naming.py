@@ -32,6 +32,19 @@ def field_name_problem(name: str) -> str | None:
     return None
 
 
+def pod_name_problem(template: str) -> str | None:
+    """Return why the pods of a template cannot have its name in theirs, None where they can.
+
+    A pod is called `<workflow>-<template>-<hash>`; nothing else that Argo allows in the name is refused by Kubernetes.
+    """
+    if template == template.lower():
+        return None
+    return (
+        f"the name {shown(template)} has capital letters: it is part of the names of the template's pods, which"
+        " Kubernetes refuses with any, so no pod ever starts"
+    )
+
+
 def parameter_name_problem(name: str) -> str | None:
     """Return why a parameter or artifact cannot have a name, None where it can."""
     if _PARAMETER.fullmatch(name):

@@ -12,7 +12,7 @@ from airflow_provider_raynode.argo.lint.calls import (
     check_hooks,
     check_template_name,
 )
-from airflow_provider_raynode.argo.lint.context import Context, Template
+from airflow_provider_raynode.argo.lint.context import POD_TYPES, Context, Template
 from airflow_provider_raynode.argo.lint.cron import cron_problem, timezone_problem
 from airflow_provider_raynode.argo.lint.document import Document
 from airflow_provider_raynode.argo.lint.duration import argo_duration_problem
@@ -25,6 +25,7 @@ from airflow_provider_raynode.argo.lint.naming import (
     label_key_problem,
     label_value_problem,
     object_name_problem,
+    pod_name_problem,
 )
 from airflow_provider_raynode.argo.lint.reading import entries, has_tag, mapping, text
 from airflow_provider_raynode.argo.lint.references import check_references, texts
@@ -204,7 +205,7 @@ def _check_templates(context: Context) -> None:
         name = template.name
         if not name:
             findings.error(template.path, "name is missing: a template needs one")
-        elif problem := field_name_problem(name):
+        elif problem := field_name_problem(name) or (template.kind in POD_TYPES and pod_name_problem(name)):
             findings.error((*template.path, "name"), problem)
         if name and name in seen:
             findings.error((*template.path, "name"), f"the template {name!r} is given twice")
