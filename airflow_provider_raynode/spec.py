@@ -24,7 +24,9 @@ SCHEMA_VERSION = 1
 SECRETS_FILE_VARIABLE = "RAYNODE_SECRETS_FILE"
 # In the attempt's folder: an execution task has attached to the job.
 ATTACHED_FILE = "attached.json"
-# Type of the failure of a job that nobody attached to in time.
+# Types of the failures of a job that was ended before its search: stopped, at a limit of its time, …
+STOPPED, RUN_TIMEOUT, STARTUP_TIMEOUT, DEADLINE = "Stopped", "RunTimeout", "StartupTimeout", "DeadlineExceeded"
+# … or because nobody attached to it in time.
 NOT_ATTACHED = "NotAttached"
 # In the attempt's folder: an execution task has returned the attempt's result.
 TAKEN_FILE = "taken.json"
@@ -206,6 +208,11 @@ class NodeSpec(_Contract):
     def experiment_prefix(self) -> str:
         """URI of the folder of Tune's experiments: one per search, which attempts that resume it share."""
         return f"{self.node_prefix}/experiment"
+
+    @property
+    def drivers_prefix(self) -> str:
+        """URI of the folder that says which driver works on the search: attempts that share it have one."""
+        return f"{self.node_prefix}/attempt_{self.search_of or self.attempt}/drivers"
 
     @property
     def search_id(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import inspect
 import os
 import posixpath
 import tempfile
@@ -22,6 +23,8 @@ from airflow_provider_raynode.exceptions import CatalogError
 
 _CHUNK = 1 << 20
 _DRIVERS = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "abfs": "adlfs", "az": "adlfs", "hdfs": "pyarrow"}
+# Where an object can be written on the condition that there is none.
+_EXCLUSIVE = ("s3", "gs", "gcs")
 
 
 class Catalog:
@@ -55,6 +58,7 @@ class Catalog:
         self.trusted = tuple(normalise(each) for each in trusted)
         self._storage_options = dict(storage_options or {})
         self._filesystem = filesystem
+        self._guard: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         return f"Catalog({self.prefix_uri!r})"
@@ -94,14 +98,25 @@ class Catalog:
         """Return the same catalog with a folder below this one's."""
         return self._with_prefix(posixpath.join(self.prefix, name))
 
+    def guarded(self, guard: Callable[[], None]) -> Catalog:
+        """Return the same catalog, which calls `guard` before an object gets its name or is deleted.
+
+        What `guard` raises is raised, and nothing has changed then.
+        """
+        same = self._with_prefix(self.prefix)
+        same._guard = guard
+        return same
+
     def _with_prefix(self, prefix: str) -> Catalog:
-        return Catalog(
+        same = Catalog(
             self.uri,
             prefix=prefix,
             filesystem=self._filesystem,
             storage_options=self._storage_options,
             trusted=self.trusted,
         )
+        same._guard = self._guard
+        return same
 
     # -- objects ---------------------------------------------------------------------------------------------------
 
@@ -196,6 +211,64 @@ class Catalog:
         """Write an object below the root atomically, replacing one that is there."""
         self._write(uri, lambda stream: stream.write(data))
 
+    def create_bytes(self, uri: str, data: bytes) -> bool:
+        """Write an object below the root where there is none; return False, and write nothing, where there is one.
+
+        Of several that create one name together, one gets True: see `creates_exclusively`.
+        """
+        path = self._inside(uri)
+        if self._guard is not None:
+            self._guard()
+        with _errors(uri, writing=True):
+            try:
+                if self.is_local:
+                    _create_local(Path(path), data)
+                elif self.creates_exclusively:
+                    self._create_remote(path, data)
+                elif self.exists(uri):
+                    return False
+                else:
+                    self.filesystem.pipe_file(path, data)
+            except FileExistsError:
+                return False
+        return True
+
+    def _create_remote(self, path: str, data: bytes) -> None:
+        try:
+            self.filesystem.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            raise
+        except Exception as error:
+            # "Precondition failed" has as many names as there are storages.
+            self.filesystem.invalidate_cache()
+            if self.filesystem.exists(path):
+                raise FileExistsError(path) from error
+            raise
+
+    @property
+    def creates_exclusively(self) -> bool:
+        """Whether the storage itself sees to it that `create_bytes` creates a name once."""
+        if self.is_local:
+            return True
+        write = getattr(self.filesystem, "_pipe_file", self.filesystem.pipe_file)
+        return self.uri.partition("://")[0] in _EXCLUSIVE and "mode" in inspect.signature(write).parameters
+
+    def rewrite_bytes(self, uri: str, data: bytes) -> None:
+        """Replace an object by one of the same length.
+
+        On this machine in its place, which takes no room on a full disk and no sync; elsewhere as `write_bytes`.
+        """
+        if not self.is_local:
+            self.write_bytes(uri, data)
+            return
+        path = self._inside(uri)
+        with _errors(uri, writing=True):
+            descriptor = os.open(path, os.O_WRONLY)
+            try:
+                os.pwrite(descriptor, data, 0)
+            finally:
+                os.close(descriptor)
+
     def read_bytes(self, uri: str) -> bytes:
         """Return an object below the root.
 
@@ -229,6 +302,8 @@ class Catalog:
         path = self._inside(uri)
         if normalise(uri) == self.uri:
             raise CatalogError(f"{self.uri} is the catalog's root: it is not deleted as a whole")
+        if self._guard is not None:
+            self._guard()
         with _errors(uri), suppress(FileNotFoundError):
             self.filesystem.rm(path, recursive=True)
 
@@ -258,12 +333,14 @@ class Catalog:
         path = self._inside(uri)
         with _errors(uri, writing=True):
             if self.is_local:
-                return _write_local(Path(path), dump)
+                return _write_local(Path(path), dump, self._guard)
             # One put of a finished file: an object store shows an object only when it is whole.
             with tempfile.NamedTemporaryFile(prefix="raynode-") as scratch:
                 stream = _Hashing(scratch)
                 dump(stream)  # type: ignore[arg-type]
                 scratch.flush()
+                if self._guard is not None:
+                    self._guard()
                 self.filesystem.put_file(scratch.name, path)
             return stream.hexdigest(), stream.size
 
@@ -313,7 +390,9 @@ class _Hashing:
         return self._sha256.hexdigest()
 
 
-def _write_local(path: Path, dump: Callable[[BinaryIO], Any]) -> tuple[str, int]:
+def _write_local(
+    path: Path, dump: Callable[[BinaryIO], Any], guard: Callable[[], None] | None = None
+) -> tuple[str, int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.parent / f".tmp-{uuid.uuid4().hex}"
     try:
@@ -322,11 +401,33 @@ def _write_local(path: Path, dump: Callable[[BinaryIO], Any]) -> tuple[str, int]
             dump(stream)  # type: ignore[arg-type]
             file.flush()
             os.fsync(file.fileno())
+        if guard is not None:
+            guard()
         scratch.replace(path)
     except BaseException:
         scratch.unlink(missing_ok=True)
         raise
     return stream.hexdigest(), stream.size
+
+
+def _create_local(path: Path, data: bytes) -> None:
+    """Write a file whole under its name, unless there is one.
+
+    :raises FileExistsError: there is one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.parent / f".tmp-{uuid.uuid4().hex}"
+    try:
+        scratch.write_bytes(data)
+        try:
+            path.hardlink_to(scratch)
+        except FileExistsError:
+            raise
+        except OSError:  # a filesystem without hard links: a reader may see the file before it is filled
+            with path.open("xb") as file:
+                file.write(data)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 def _read_local(path: str) -> bytearray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -293,6 +294,19 @@ def _remove_the_rest(kept: set[str], spec: NodeSpec, attempt: Catalog, *, experi
                 if uri.rpartition("/")[2] not in kept:
                     attempt.delete(uri)
         if experiment:
-            attempt.delete(spec.experiment_prefix)
+            _remove_experiments(spec, attempt)
     except CatalogError as error:
         log.warning("Some files that are not needed any more remain: %s", error)
+
+
+def _remove_experiments(spec: NodeSpec, attempt: Catalog) -> None:
+    """Remove the search's experiment and those before it; a later attempt may be at work on one of its own."""
+    left = False
+    for uri in attempt.list(spec.experiment_prefix):
+        match = re.match(r"attempt_(\d+)-", uri.rpartition("/")[2])
+        if match and int(match.group(1)) > spec.attempt:
+            left = True
+        else:
+            attempt.delete(uri)
+    if not left:
+        attempt.delete(spec.experiment_prefix)

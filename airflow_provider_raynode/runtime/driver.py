@@ -14,14 +14,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow_provider_raynode import __version__
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import ConfigError, RayNodeError
+from airflow_provider_raynode.runtime.admission import Admission
 from airflow_provider_raynode.runtime.driver_log import show_log
+from airflow_provider_raynode.runtime.lease import Lease, held_by_search
 from airflow_provider_raynode.spec import (
     SECRETS_FILE_VARIABLE,
+    STOPPED,
     Completion,
     NodeFailure,
     NodeProgress,
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("airflow_provider_raynode.driver")
 
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# How long a driver that is ended tries to write its result.
+_SEAL_S = 10.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         end_with(args.parent)
     try:
         spec, catalog = read_spec(args.spec, args.sha256)
-        return Driver(spec, args.sha256, catalog, embedded=args.local).run()
+        return Driver(spec, args.sha256, catalog, embedded=args.local, deadline_s=args.deadline).run()
     except RayNodeError as error:
         log.error("raynode: FAILED: %s", error)
     return 1
@@ -77,11 +82,16 @@ def read_spec(uri: str, sha256: str) -> tuple[NodeSpec, Catalog]:
 class Driver:
     """One attempt, phase by phase."""
 
-    def __init__(self, spec: NodeSpec, sha256: str, attempt: Catalog, *, embedded: bool) -> None:
+    def __init__(
+        self, spec: NodeSpec, sha256: str, attempt: Catalog, *, embedded: bool, deadline_s: float | None = None
+    ) -> None:
         self.spec = spec
         self._sha256 = sha256
-        self._attempt = attempt
+        self._drivers = attempt.at(spec.drivers_prefix)
+        self._lease = Lease(self._drivers, spec.submission_id, lost=self._end_without_lease)
+        self._attempt = attempt.guarded(self._lease.check)
         self._embedded = embedded
+        self._deadline_s = deadline_s
         self._started = datetime.now(UTC)
         self._timings: dict[str, float] = {}
         self._resources: dict[str, float] = {}
@@ -91,18 +101,22 @@ class Driver:
         self._observer: Observer | None = None
 
     def run(self) -> int:
-        """Run and write `result.json`, whatever happens; return the exit code."""
+        """Run and write `result.json`, whatever happens; return the exit code.
+
+        Where the attempt has its result, or gets it from another driver meanwhile, this one ends with that.
+        """
         self._handle_signals()
         try:
             with self._watched():
-                fields = self._run()
+                result = self._found() or self._result(self._run())
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # a module of the author's may exit when imported
-            fields = _failure_fields(error)
+            result = self._result(_failure_fields(error))
         for number in _STOP_SIGNALS:  # what is decided is written
             signal.signal(number, signal.SIG_IGN)
         self._ending.acquire()
-        self._delete_secrets()
-        result = self._write_result(fields)
+        if self._lease.held:
+            self._delete_secrets()
+            self._seal(result)
         failure = result.failure
         if failure is None:
             log.info("raynode: SUCCEEDED, best trial %s", result.best.trial_id if result.best else "-")
@@ -111,6 +125,28 @@ class Driver:
             log.error("%s", failure.traceback.rstrip())
         log.error("raynode: FAILED: %s: %s", failure.type, failure.message)
         return 1
+
+    def _found(self) -> NodeResult | None:
+        """Return the result that there is without any work of this driver's; else the search is its own from now on."""
+        admission = Admission(self.spec, self._sha256, self._attempt)
+        result = admission.result()
+        if result is None and not admission.wait(self._lease):
+            result = admission.result()
+        elif result is None and (result := admission.result()) is not None:
+            self._lease.release()
+        if result is not None:
+            log.info(
+                "raynode: the job %s ended before as %s: no trial is run, and its result stays as it is",
+                result.submission_id,
+                result.state,
+            )
+            return result
+        held_by_search(self._lease)
+        if (earlier := admission.finished_before()) is not None:
+            log.info("raynode: attempt %d of the same search has succeeded meanwhile", earlier.attempt)
+            return admission.adopted(earlier)
+        admission.set_aside(self._drivers, self._lease.number, self._attempt.write_bytes)
+        return None
 
     def _handle_signals(self) -> None:
         """On SIGTERM and SIGINT: write the result at once and end.
@@ -149,16 +185,29 @@ class Driver:
 
     def _end_stopped(self, number: int) -> None:
         name = signal.Signals(number).name
-        self._end(NodeFailure(type="Stopped", message=f"the job was stopped ({name}) before its search ended"))
+        self._end(NodeFailure(type=STOPPED, message=f"the job was stopped ({name}) before its search ended"))
 
     def _end(self, failure: NodeFailure) -> None:
         """End this process at once with `failure` as its result; called from a signal handler or the watch's thread."""
         if not self._ending.acquire(blocking=False):
             return  # the result is being written
         os.write(1, f"raynode: FAILED: {failure.type}: {failure.message}\n".encode())
-        self._delete_secrets()
-        with suppress(Exception):
-            self._write_result({"failure": failure, "completion": self._completion_so_far(failure)})
+        if self._lease.held:
+            # A storage that does not answer holds nothing up.
+            late = threading.Timer(_SEAL_S, self._exit)
+            late.daemon = True
+            late.start()
+            self._delete_secrets()
+            with suppress(Exception):
+                self._seal(self._result({"failure": failure, "completion": self._completion_so_far(failure)}))
+        self._exit()
+
+    def _end_without_lease(self, reason: str) -> NoReturn:
+        """End this process at once, writing nothing any more: another driver may work on the search."""
+        os.write(1, f"raynode: FAILED: LeaseLost: {reason}; this driver ends, and leaves all as it is\n".encode())
+        self._exit()
+
+    def _exit(self) -> NoReturn:
         if self._embedded:
             from airflow_provider_raynode.runtime.embedded import kill
 
@@ -179,7 +228,9 @@ class Driver:
         from airflow_provider_raynode.runtime.limits import Watch
         from airflow_provider_raynode.runtime.workflow_watch import WorkflowWatch
 
-        self._watch = Watch(self.spec, self._attempt, end=self._end, attaches=not self._embedded)
+        self._watch = Watch(
+            self.spec, self._attempt, end=self._end, attaches=not self._embedded, deadline_s=self._deadline_s
+        )
         watches = [self._watch, WorkflowWatch.of_pod(end=self._end)]
         for each in watches:
             if each is not None:
@@ -196,9 +247,9 @@ class Driver:
             with suppress(RayNodeError):
                 self._attempt.delete(self._secrets.uri)
 
-    def _write_result(self, fields: dict[str, Any]) -> NodeResult:
+    def _result(self, fields: dict[str, Any]) -> NodeResult:
         failure: NodeFailure | None = fields.get("failure")
-        result = NodeResult(
+        return NodeResult(
             submission_id=self.spec.submission_id,
             attempt=self.spec.attempt,
             spec_sha256=self._sha256,
@@ -215,8 +266,14 @@ class Driver:
             cluster=os.environ.get("RAY_CLUSTER_NAME") or None,
             **fields,
         )
-        self._attempt.write_bytes(f"{self.spec.attempt_prefix}/result.json", seal(result))
-        return result
+
+    def _seal(self, result: NodeResult) -> None:
+        """Write the result, and let another driver have the search."""
+        self._lease.confirm()
+        try:
+            self._attempt.write_bytes(f"{self.spec.attempt_prefix}/result.json", seal(result))
+        finally:
+            self._lease.release()
 
     def _run(self) -> dict[str, Any]:
         from airflow_provider_raynode.runtime.binding import check_binding, with_parameters
@@ -285,6 +342,7 @@ class Driver:
             further_metrics=tuple(search.further_metrics or ()),
             submission_id=self.spec.submission_id,
             secrets=self._secrets,
+            driver=self._lease.number,
         )
         scores = Scores(search.metric, search.mode, search.scope, search.further_metrics)
         outputs = self._attempt.child("outputs") if search.keep_outputs == "best" else None
@@ -300,6 +358,8 @@ class Driver:
             with self._phase("search"):
                 grid = run_search(self.spec, setup, inputs, self._attempt, observer)
             writer.write(phase="collecting")
+            # What is removed from now on nobody else may need.
+            self._lease.confirm()
             with self._phase("collect"):
                 observer.close()
                 self._restored = observer.restored

@@ -18,6 +18,7 @@ from ray.tune.search import BasicVariantGenerator
 
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.config import RayConfig
+from airflow_provider_raynode.runtime.lease import may_write
 from airflow_provider_raynode.runtime.observer import Observer
 from airflow_provider_raynode.runtime.search_state import damaged, own_state
 from airflow_provider_raynode.spec import NodeSpec
@@ -153,6 +154,7 @@ class _AtomicFile:
         """Give the file its name; a second call does nothing."""
         if not self._file.closed:
             self._file.close()
+            may_write()
             Path(self._temporary).chmod(0o644)
             Path(self._temporary).replace(self.path)
 

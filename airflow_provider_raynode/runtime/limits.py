@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import CatalogError
-from airflow_provider_raynode.spec import ATTACHED_FILE, NOT_ATTACHED, NodeFailure, NodeSpec
+from airflow_provider_raynode.spec import (
+    ATTACHED_FILE,
+    DEADLINE,
+    NOT_ATTACHED,
+    RUN_TIMEOUT,
+    STARTUP_TIMEOUT,
+    NodeFailure,
+    NodeSpec,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.runtime.observer import Observer
 
 _POLL_S = 0.5
+# How long before its deadline a job ends itself: a part of it, within bounds in seconds.
+_MARGIN, _LEAST_MARGIN_S, _MOST_MARGIN_S = 0.05, 5.0, 60.0
 
 
 class Watch:
@@ -23,9 +35,18 @@ class Watch:
     :param attempt: the catalog at the attempt's folder.
     :param end: ends the process with a failure as its result.
     :param attaches: whether an execution task is to attach; the embedded driver is the child of its task.
+    :param deadline_s: seconds from the job's start after which its RayJob ends it, whether it hears of that or not.
     """
 
-    def __init__(self, spec: NodeSpec, attempt: Catalog, *, end: Callable[[NodeFailure], None], attaches: bool) -> None:
+    def __init__(
+        self,
+        spec: NodeSpec,
+        attempt: Catalog,
+        *,
+        end: Callable[[NodeFailure], None],
+        attaches: bool,
+        deadline_s: float | None = None,
+    ) -> None:
         self._spec = spec
         self._attempt = attempt
         self._end = end
@@ -33,6 +54,8 @@ class Watch:
         self._attached = not attaches or spec.limits.attach_timeout_s is None
         self._observer: Observer | None = None
         self._begin = time.monotonic()
+        self._deadline_s = deadline_s
+        self._left_s = None if deadline_s is None else time_left(deadline_s, cluster_age())
         self._stop = threading.Event()
 
     def observe(self, observer: Observer) -> None:
@@ -57,12 +80,18 @@ class Watch:
     def _over(self) -> NodeFailure | None:
         limits = self._spec.limits
         elapsed = time.monotonic() - self._begin
+        if self._left_s is not None and elapsed > self._left_s:
+            message = (
+                f"the job's deadline ({self._deadline_s:g} s from the start of its cluster) was near, and it was "
+                "stopped: a retry goes on from the trials that have finished"
+            )
+            return NodeFailure(type=DEADLINE, message=message)
         if limits.run_timeout_s is not None and elapsed > limits.run_timeout_s:
             message = f"the job ran longer than run_timeout_s ({limits.run_timeout_s:g} s) and was stopped"
-            return NodeFailure(type="RunTimeout", message=message)
+            return NodeFailure(type=RUN_TIMEOUT, message=message)
         started = self._observer is not None and self._observer.started.is_set()
         if limits.startup_timeout_s is not None and not started and elapsed > limits.startup_timeout_s:
-            return NodeFailure(type="StartupTimeout", message=self._waiting(limits.startup_timeout_s))
+            return NodeFailure(type=STARTUP_TIMEOUT, message=self._waiting(limits.startup_timeout_s))
         if not self._attached and limits.attach_timeout_s is not None:
             self._attached = self._is_attached()
             if not self._attached and elapsed > limits.attach_timeout_s:
@@ -98,6 +127,26 @@ class Watch:
             f", free of it: {_named(asked, ray.available_resources())}. Lower default_resources, wait for other jobs, "
             "or use a larger cluster"
         )
+
+
+def time_left(deadline_s: float, age_s: float) -> float:
+    """Return the seconds until a job ends itself, a little before the deadline that others hold it to.
+
+    :param age_s: seconds since the job's cluster has started. The job itself is older: by the time that its pods took.
+    """
+    margin = min(max(deadline_s * _MARGIN, _LEAST_MARGIN_S), _MOST_MARGIN_S)
+    return max(deadline_s - age_s - margin, 0.0)
+
+
+def cluster_age() -> float:
+    """Return the seconds since the raylet that this driver belongs to has started; 0 where there is none."""
+    import psutil
+
+    with suppress(psutil.Error, ValueError, KeyError):
+        raylet = psutil.Process(int(os.environ["RAY_RAYLET_PID"]))
+        if "raylet" in raylet.name():
+            return max(time.time() - raylet.create_time(), 0.0)
+    return 0.0
 
 
 def _named(names: Any, amounts: dict[str, float]) -> str:

@@ -19,6 +19,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 from ray import cloudpickle
 
 from airflow_provider_raynode.exceptions import SearchStateError
+from airflow_provider_raynode.runtime.lease import may_write
 from airflow_provider_raynode.spec import NodeSpec
 from airflow_provider_raynode.work import work_of
 
@@ -258,6 +259,7 @@ def keep_states_whole() -> None:
 
 def _upload(command: Any, arguments: dict[str, Any]) -> None:
     """Copy a folder to storage as Tune does, and then remove from there the set before the one that it holds."""
+    may_write()
     command(**arguments)
     local = Path(arguments["local_path"])
     names = {path.name for path in local.iterdir()} if local.is_dir() else set()

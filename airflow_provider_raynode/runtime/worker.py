@@ -46,6 +46,8 @@ class TrialSetup:
     submission_id: str = ""
     secrets: SealedSecrets | None = None
     references: tuple[Reference, ...] = ()
+    # Which of the search's drivers runs the trials.
+    driver: int = 1
 
 
 # The secrets of the nodes that this process has run trials of; they are read once.
@@ -73,7 +75,7 @@ def _run_trial(trial_id: str, config: dict[str, Any], setup: TrialSetup, inputs:
         run=setup.run,
         attempt=setup.attempt,
         catalog=own,
-        store=catalog.child(f"outputs/{trial_id}"),
+        store=catalog.child(_outputs_of(trial_id, setup.driver)),
         returns=setup.returns,
         metric=setup.metric,
         further_metrics=setup.further_metrics,
@@ -118,6 +120,11 @@ def _secrets_of(setup: TrialSetup, catalog: Catalog) -> NodeSecrets | None:
     if setup.submission_id not in _secrets:
         _secrets[setup.submission_id] = NodeSecrets(setup.secrets, setup.submission_id, catalog)
     return _secrets[setup.submission_id]
+
+
+def _outputs_of(trial_id: str, driver: int) -> str:
+    """Return the folder of a trial's outputs: those of a driver that was cut off, and runs on, are not in the way."""
+    return f"outputs/{trial_id}" if driver == 1 else f"outputs/{trial_id}/driver_{driver}"
 
 
 def failure_uri(attempt: Catalog, trial_id: str) -> str:
