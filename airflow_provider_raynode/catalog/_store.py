@@ -101,7 +101,7 @@ class Catalog:
     def guarded(self, guard: Callable[[], None]) -> Catalog:
         """Return the same catalog, which calls `guard` before an object gets its name or is deleted.
 
-        What `guard` raises is raised, and nothing has changed then.
+        Where `guard` raises a CatalogError, that is raised, and nothing has changed.
         """
         same = self._with_prefix(self.prefix)
         same._guard = guard

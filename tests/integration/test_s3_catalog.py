@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -62,6 +62,53 @@ def test_the_store(bucket: str) -> None:
         store.load(ref)
     with pytest.raises(CatalogError, match="s3://nobody"):
         Catalog("s3://nobody").put(1)
+
+
+def test_the_lease_on_a_search(bucket: str) -> None:
+    """Of many that begin together one gets it; one that is not heard of loses it, and sees that."""
+    import threading
+
+    from airflow_provider_raynode.runtime.lease import Lease
+
+    lost: list[str] = []
+
+    def tell(reason: str) -> NoReturn:
+        lost.append(reason)
+        raise SystemExit
+
+    drivers = Catalog(bucket).at("node/attempt_1/drivers")
+    assert drivers.creates_exclusively
+    assert drivers.create_bytes(f"{bucket}/once", b"one")
+    assert not drivers.create_bytes(f"{bucket}/once", b"two")
+    assert drivers.read_bytes(f"{bucket}/once") == b"one"
+    leases = [Lease(Catalog(bucket).at(drivers.prefix), f"job-{number}", lost=tell) for number in range(8)]
+    begin, got = threading.Barrier(len(leases)), []
+
+    def run(lease: Lease) -> None:
+        begin.wait()
+        if lease.acquire(over=lambda: True):
+            got.append(lease)
+
+    threads = [threading.Thread(target=run, args=(lease,)) for lease in leases]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    [holder] = got
+    holder.confirm()
+    waiting = Lease(drivers, "job-b", lost=tell, life_s=0.5)
+    holder._ended.set()  # it renews no more
+    assert waiting.acquire()
+    assert waiting.number == 2
+    waiting.check()
+    holder._ended.clear()
+    with pytest.raises(SystemExit):
+        holder.confirm()
+    assert "job-b" in lost[0]
+    waiting.release()
+    last = Lease(drivers, "job-c", lost=tell)
+    assert last.acquire(over=lambda: True)
+    last.release()
 
 
 @pytest.mark.airflow

@@ -372,3 +372,55 @@ def test_a_kind_of_ones_own(store: Catalog) -> None:
     register_serializer(_Upper())
     ref = store.put(_Word("loud"))
     assert (ref.kind, store.load(ref).text) == ("upper", "LOUD")
+
+
+def test_a_name_is_created_once(tmp_path: Path) -> None:
+    for store in (Catalog(str(tmp_path)).at("a"), Catalog("memory://created").at("a")):
+        uri = f"{store.prefix_uri}/b/0001.json"
+        assert store.create_bytes(uri, b"one")
+        assert not store.create_bytes(uri, b"two")
+        assert store.read_bytes(uri) == b"one"
+        assert store.list(f"{store.prefix_uri}/b") == [uri]
+        store.rewrite_bytes(uri, b"two")
+        assert store.read_bytes(uri) == b"two"
+        store.delete(store.prefix_uri)
+        assert store.create_bytes(uri, b"three")
+        store.delete(store.prefix_uri)
+    assert Catalog(str(tmp_path)).creates_exclusively
+    assert not Catalog("memory://created").creates_exclusively
+
+
+def test_a_name_is_created_once_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(path: Path, target: Path) -> None:
+        raise PermissionError("Operation not permitted")
+
+    monkeypatch.setattr(Path, "hardlink_to", refuses)
+    store = Catalog(str(tmp_path))
+    assert store.create_bytes(f"{store.uri}/a", b"one")
+    assert not store.create_bytes(f"{store.uri}/a", b"two")
+    assert store.read_bytes(f"{store.uri}/a") == b"one"
+
+
+def test_what_is_not_there_is_not_rewritten(tmp_path: Path) -> None:
+    with pytest.raises(CatalogError, match="does not exist"):
+        Catalog(str(tmp_path)).rewrite_bytes(f"{tmp_path}/a", b"one")
+
+
+def test_a_guard_is_asked_before_each_change(tmp_path: Path) -> None:
+    def refuse() -> None:
+        raise CatalogError("no")
+
+    for store in (Catalog(str(tmp_path)), Catalog("memory://guarded")):
+        store.write_bytes(f"{store.uri}/a/b", b"one")
+        guarded = store.guarded(refuse).at("a").child("c")
+        for change in (
+            lambda each=guarded: each.write_bytes(f"{each.uri}/a/b", b"two"),
+            lambda each=guarded: each.create_bytes(f"{each.uri}/a/d", b"two"),
+            lambda each=guarded: each.put([1], "name"),
+            lambda each=guarded: each.delete(f"{each.uri}/a"),
+        ):
+            with pytest.raises(CatalogError, match="^no$"):
+                change()
+        assert guarded.read_bytes(f"{store.uri}/a/b") == b"one"
+        assert store.list(f"{store.uri}/a") == [f"{store.uri}/a/b"]
+        store.write_bytes(f"{store.uri}/a/b", b"two")
