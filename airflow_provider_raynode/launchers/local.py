@@ -205,7 +205,10 @@ class LocalLauncher(Launcher):
             return
         try:
             catalog = Catalog(self._job.catalog_uri)
-            catalog.write_bytes(f"{self._job.attempt_prefix}/driver.log", self._log_file.read_bytes())
+            uri = f"{self._job.attempt_prefix}/driver.log"
+            # A driver that is started a second time on an attempt adds to its log.
+            earlier = catalog.read_bytes(uri) if catalog.exists(uri) else b""
+            catalog.write_bytes(uri, earlier + self._log_file.read_bytes())
         except CatalogError as error:
             log.warning("The driver's log could not be kept: %s", error)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from airflow_provider_raynode.kubernetes_api import KubernetesApi, KubernetesApiError, Place
-from airflow_provider_raynode.spec import NodeFailure
+from airflow_provider_raynode.spec import STOPPED, NodeFailure
 
 log = logging.getLogger("airflow_provider_raynode.driver")
 
@@ -84,7 +84,7 @@ class WorkflowWatch:
                 self._silent, reason = True, ""
             if reason and not self._stop.is_set():
                 message = f"the job ended itself before its search ended: {reason}"
-                self._end(NodeFailure(type="Stopped", message=message))
+                self._end(NodeFailure(type=STOPPED, message=message))
                 return
             self._stop.wait(self._interval_s * (1 + _JITTER * random.random()))
 
