@@ -72,6 +72,7 @@ def add_run_task_arguments(parser: argparse.ArgumentParser) -> None:
         default="controller",
         help="who applies the trigger rule: Argo already has (the default), or this call does",
     )
+    _add_record_runs(parser, "the DAG's runs are recorded when they have succeeded: prev_…_success may be asked for")
     parser.add_argument("--plan", action="store_true", help="run nothing: count the map indexes of the task or group")
     parser.add_argument("--ray", choices=("submit", "rayjob"), default="submit", help="how a Ray node's job runs")
 
@@ -87,6 +88,7 @@ def add_run_callbacks_arguments(parser: argparse.ArgumentParser) -> None:
     add_dags_folder(parser)
     parser.add_argument("--dag-id", help="which DAG, where the file holds several")
     parser.add_argument("--run-id", required=True, help="id of the run")
+    _add_record_runs(parser, "record that the run has succeeded, for later runs of the DAG")
     parser.add_argument("--status", required=True, help="how the workflow ended, Argo's {{workflow.status}}")
     parser.add_argument("--configuration-file", default="", metavar="FILE", help="settings of the runner (YAML)")
     parser.add_argument("--parameters-file", default="", metavar="FILE", help="the run's params (YAML or JSON)")
@@ -118,3 +120,7 @@ def add_dags_folder(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="the folder that the DAG file's imports begin in; default: Airflow's, or the nearest above called dags",
     )
+
+
+def _add_record_runs(parser: argparse.ArgumentParser, text: str) -> None:
+    parser.add_argument("--record-runs", action="store_true", help=text)

@@ -1,4 +1,4 @@
-"""`raynode argo run-callbacks`: the callbacks of a DAG whose workflow has ended, in its exit handler."""
+"""`raynode argo run-callbacks`: what a DAG whose workflow has ended leaves to its exit handler, callbacks above all."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import argparse
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.airflow_options import configured
 from airflow_provider_raynode.argo.outcome import EXIT_SUCCESS, EXIT_WRONG_CALL
 from airflow_provider_raynode.exceptions import RayNodeError
+
+if TYPE_CHECKING:
+    from airflow_provider_raynode.argo.records import RunStore
+    from airflow_provider_raynode.argo.task_sdk import DagRunInfo
 
 log = logging.getLogger(__name__)
 
@@ -43,14 +48,41 @@ def _run_callbacks(args: argparse.Namespace) -> int:
                 succeeded = args.status == "Succeeded"
                 callbacks = _as_list(dag.on_success_callback if succeeded else dag.on_failure_callback)
                 log.info("raynode: %s is %s: %d callbacks", dag.dag_id, args.status, len(callbacks))
+                if not callbacks and not args.record_runs:
+                    return EXIT_SUCCESS
+                store, info = RunStore(catalog_for(), dag.dag_id, args.run_id), run_info(dag, args)
+                if args.record_runs:
+                    # First, as Airflow sets the run's state before it calls anybody.
+                    _record(store, info, succeeded=succeeded)
                 if not callbacks:
                     return EXIT_SUCCESS
-                store = RunStore(catalog_for(), dag.dag_id, args.run_id)
-                with dag_callback_context(dag, store, run_info(dag, args), succeeded=succeeded) as context:
+                with dag_callback_context(dag, store, info, succeeded=succeeded) as context:
                     return _run(callbacks, context)
     except RayNodeError as error:
         print(f"raynode: {error}", file=sys.stderr)
         return EXIT_WRONG_CALL
+
+
+def _record(store: RunStore, info: DagRunInfo, *, succeeded: bool) -> None:
+    """Record that a run succeeded; forget it where it did before and was tried again."""
+    from airflow_provider_raynode.argo.earlier_runs import EarlierRuns, SucceededRun
+
+    runs, dates = EarlierRuns(store.catalog, store.dag_id), info.dates
+    if not succeeded:
+        runs.remove(info.run_id, dates.logical_date)
+        return
+    runs.add(
+        SucceededRun(
+            dag_id=store.dag_id,
+            run_id=info.run_id,
+            logical_date=dates.logical_date,
+            data_interval_start=dates.interval_start,
+            data_interval_end=dates.interval_end,
+            start_date=info.run_after,
+            end_date=datetime.now(UTC),
+            scheduled=dates.scheduled,
+        )
+    )
 
 
 def _run(callbacks: list[Callable[..., Any]], context: dict[str, Any]) -> int:

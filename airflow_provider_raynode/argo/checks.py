@@ -23,6 +23,7 @@ ALLOWABLE = {
     "backoff-factor": "the factor is rounded to a whole number",
     "catchup": "runs begin with the export, missed ones are not made up for",
     "deadline": "no deadline alert is sent",
+    "earlier-runs": "a task that asks for an earlier run fails",
     "end-date": "the task runs as long as the DAG does",
     "fail-fast": "the other tasks go on when one has failed",
     "group-trigger-rule": "the rule is decided for each map index by itself",
@@ -88,6 +89,15 @@ def find_refusals(dag: DAG, schedule: Schedule, *, pools: Iterable[str] = ()) ->
         found += _of_task(task, known)
         found += _of_rule(dag, task)
     return found
+
+
+def without_earlier_runs() -> Refusal:
+    """Return what is to be said where tasks ask for earlier runs, and each run has a catalog of its own."""
+    return Refusal(
+        "earlier-runs",
+        "it asks for earlier runs (prev_…_success), and each run has a catalog of its own, which goes with it",
+        "name a catalog in the settings that all runs share",
+    )
 
 
 def _of_dag(dag: DAG, schedule: Schedule) -> Iterator[Refusal]:

@@ -49,25 +49,35 @@ def compile_dag(
     pipeline_file: str,
     dags_folder: str = "",
     ray_jobs: bool = False,
+    record_runs: bool = False,
 ) -> list[dict[str, Any]]:
     """Return the manifests of a DAG: the workflow, and a ConfigMap of its semaphores where it has some.
 
     :param pipeline_file: path of the DAG file in the pods.
     :param dags_folder: path there of the folder that its imports begin in; empty: the file's own.
     :param ray_jobs: whether the job of a Ray node is a RayJob that Argo creates.
+    :param record_runs: whether an exit handler records that a run succeeded, for prev_…_success of later ones.
     """
     place = [f"--pipeline-file={literal_text(pipeline_file)}"]
     if dags_folder and dags_folder != posixpath.dirname(pipeline_file):
         place.append(f"--dags-folder={literal_text(dags_folder)}")
-    return _Compiler(dag, schedule, settings, kind, place, ray_jobs).manifests()
+    return _Compiler(dag, schedule, settings, kind, place, ray_jobs, record_runs).manifests()
 
 
 class _Compiler:
     def __init__(
-        self, dag: DAG, schedule: Schedule, settings: ArgoSettings, kind: Kind, place: list[str], ray_jobs: bool
+        self,
+        dag: DAG,
+        schedule: Schedule,
+        settings: ArgoSettings,
+        kind: Kind,
+        place: list[str],
+        ray_jobs: bool,
+        record_runs: bool,
     ) -> None:
         self._dag = dag
         self._ray_jobs = ray_jobs
+        self._record_runs = record_runs
         self._ray_templates: dict[str, dict[str, Any]] = {}
         self._schedule = schedule
         self._settings = settings
@@ -83,6 +93,8 @@ class _Compiler:
             "--run-after={{workflow.creationTimestamp.RFC3339}}",
             f"--structure={self._structure}",
         ]
+        if record_runs:
+            self._run.append("--record-runs")
         if kind == "cron":
             self._run.insert(2, "--scheduled-time={{workflow.scheduledTime}}")
         self._scopes = build_scopes(dag)
@@ -232,7 +244,10 @@ class _Compiler:
 
     def _ends(self) -> bool:
         """Whether there is something to do when the workflow ends: callbacks, RayJobs that may still run."""
-        return self._has_callbacks() or bool(self._ray_templates)
+        return self._needs_dag_at_exit() or bool(self._ray_templates)
+
+    def _needs_dag_at_exit(self) -> bool:
+        return self._has_callbacks() or self._record_runs
 
     def _on_exit(self) -> Any:
         """Return the exit handler: one pod, since some releases of Argo end a DAG there after its first task.
@@ -244,15 +259,20 @@ class _Compiler:
         program = container.pop("command", None) or ["raynode"]
         fields = {key: value for key, value in pod.template_fields().items() if key != "retryStrategy"}
         args, uid, comments = ["--status={{workflow.status}}"], "{{workflow.uid}}", []
-        command = "run-callbacks" if self._has_callbacks() else "end-ray-jobs"
+        command = "run-callbacks" if self._needs_dag_at_exit() else "end-ray-jobs"
         if self._ray_templates:
             comments.append("Ends the RayJobs that still run: after `argo stop`, for one.")
-            args.append(f"--end-ray-jobs={uid}" if self._has_callbacks() else f"--workflow-uid={uid}")
+            args.append(f"--end-ray-jobs={uid}" if self._needs_dag_at_exit() else f"--workflow-uid={uid}")
+        if self._record_runs:
+            comments.append("Records that the run succeeded: later runs ask for it.")
         if self._has_callbacks():
             comments.append("The DAG's on_success_callback and on_failure_callback.")
+        if self._needs_dag_at_exit():
             args = [*self._common, *self._run, *args]
         body = {"command": [*program, "argo", command], "args": args, **container}
-        pod_of = {"script": {**body, "source": run_source(self._dag)}} if self._has_callbacks() else {"container": body}
+        pod_of = (
+            {"script": {**body, "source": run_source(self._dag)}} if self._needs_dag_at_exit() else {"container": body}
+        )
         return Commented({"name": _ON_EXIT, **fields, **pod_of}, " ".join(comments))
 
     # -- nodes -----------------------------------------------------------------------------------------------------

@@ -9,9 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_raynode import __version__
-from airflow_provider_raynode.argo.checks import ALLOWABLE, RefusedError, check_allowed, find_refusals, ignored
+from airflow_provider_raynode.argo.checks import (
+    ALLOWABLE,
+    RefusedError,
+    check_allowed,
+    find_refusals,
+    ignored,
+    without_earlier_runs,
+)
 from airflow_provider_raynode.argo.compile import compile_dag
 from airflow_provider_raynode.argo.dag_file import load_dag
+from airflow_provider_raynode.argo.earlier_runs import asks_for_earlier_runs
 from airflow_provider_raynode.argo.import_path import dags_root
 from airflow_provider_raynode.argo.ray_job_checks import ray_job_refusals, ray_job_warnings
 from airflow_provider_raynode.argo.schedule import Kind, Schedule, schedule_of
@@ -86,6 +94,9 @@ def export_dag(
     found = find_refusals(dag, schedule, pools=chosen.pools)
     if ray == "rayjob":
         found += ray_job_refusals(dag, chosen)
+    asks = asks_for_earlier_runs(dag, dag_file) if chosen.record_runs is None else chosen.record_runs
+    if asks and chosen.claims_catalog:
+        found.append(without_earlier_runs())
     refused = [each for each in found if each.feature not in allowed]
     if refused:
         raise RefusedError(dag.dag_id, refused)
@@ -101,6 +112,7 @@ def export_dag(
         pipeline_file=chosen.pipeline_file(dag_file),
         dags_folder=chosen.dags_folder(dag_file),
         ray_jobs=ray == "rayjob",
+        record_runs=asks and not chosen.claims_catalog,
     )
     manifests += chosen.manifests(dag_file)
     header = (

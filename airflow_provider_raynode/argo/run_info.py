@@ -35,7 +35,7 @@ def run_info(dag: DAG, call: Any) -> DagRunInfo:
     params = _params_of_argo(dag, given)
     if call.parameters_file:
         params |= _params_of_file(call.parameters_file)
-    return DagRunInfo(call.run_id, run_after, dates, params)
+    return DagRunInfo(call.run_id, run_after, dates, params, are_recorded=call.record_runs)
 
 
 def _date(text: str, name: str) -> datetime | None:

@@ -71,6 +71,7 @@ class TaskCall:
     decide: str = "controller"
     plan: bool = False
     ray: str = "submit"
+    record_runs: bool = False
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any
 
 from airflow_provider_raynode.catalog import Catalog, CatalogRef
 from airflow_provider_raynode.exceptions import ConfigError
-from airflow_provider_raynode.operators._local_modules import local_sources
+from airflow_provider_raynode.operators._local_modules import imported_files, local_sources
 from airflow_provider_raynode.operators._resolve import function_name
 from airflow_provider_raynode.spec import FunctionRef, digest
 
@@ -113,6 +113,11 @@ def _is_installed(module: ModuleType) -> bool:
     if module.__name__.partition(".")[0] in _SHIPPED:
         return True
     return _is_below_installed(Path(file))
+
+
+def local_files(file: Path) -> list[Path]:
+    """Return the modules beside a DAG file that it imports, and that they import."""
+    return list(imported_files(file, _is_below_installed).values())
 
 
 def _is_below_installed(file: Path) -> bool:

@@ -34,8 +34,22 @@ def local_sources(function: Callable[..., Any], is_installed: Callable[[Path], b
     file = getattr(module, "__file__", None)
     if file is None or not Path(file).is_file():
         return {}
+    found = imported_files(Path(file), is_installed)
+    if sum(path.stat().st_size for path in found.values()) > _MOST_BYTES:
+        log.warning(
+            "The modules that %s imports are more than %d MB and are not sent along: name them in "
+            "ray_cluster.runtime_env.py_modules",
+            file,
+            _MOST_BYTES // 1_000_000,
+        )
+        return {}
+    return {name: _text(path) for name, path in sorted(found.items())}
+
+
+def imported_files(file: Path, is_installed: Callable[[Path], bool]) -> dict[str, Path]:
+    """Return the local modules that a file, and what it imports, name in an import, by path as on the import path."""
     found: dict[str, Path] = {}
-    queue = [Path(file)]
+    queue = [file]
     seen: set[Path] = set()
     while queue:
         path = queue.pop()
@@ -46,15 +60,7 @@ def local_sources(function: Callable[..., Any], is_installed: Callable[[Path], b
             if name not in found:
                 found[name] = source
                 queue.append(source)
-    if sum(path.stat().st_size for path in found.values()) > _MOST_BYTES:
-        log.warning(
-            "The modules that %s imports are more than %d MB and are not sent along: name them in "
-            "ray_cluster.runtime_env.py_modules",
-            file,
-            _MOST_BYTES // 1_000_000,
-        )
-        return {}
-    return {name: _text(path) for name, path in sorted(found.items())}
+    return found
 
 
 def _imported(path: Path, is_installed: Callable[[Path], bool]) -> Iterator[tuple[str, Path]]:

@@ -192,6 +192,11 @@ class ArgoSettings(PodKeys):
     dns_policy: Literal["ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"] | None = Field(
         default=None, description="Kubernetes' DNS policy of the pods"
     )
+    record_runs: Switch | None = Field(
+        default=None,
+        description="whether an exit handler records that a run succeeded, for `prev_data_interval_start_success` and "
+        "the like; left out: where the DAG file, what it imports or its templates name one of them",
+    )
     pools: Pools = Field(default_factory=dict, description="Airflow's pools: name to number of slots")
     pools_config_map: ObjectName | None = Field(
         default=None, description="name of the ConfigMap that holds their sizes; left out: from the workflow's name"

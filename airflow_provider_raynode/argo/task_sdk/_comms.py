@@ -15,6 +15,7 @@ from airflow_provider_raynode.exceptions import RayNodeError
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
+    from airflow_provider_raynode.argo.earlier_runs import SucceededRun
     from airflow_provider_raynode.argo.records import RunStore
 
 _VARIABLE_PREFIX = "AIRFLOW_VAR_"
@@ -26,6 +27,9 @@ _REMEDIES = {
     "PutVariable": "variables come from the environment or a secrets backend: write what changes to the catalog",
     "DeleteVariable": "variables come from the environment or a secrets backend",
     "TriggerDagRun": "submit the other DAG's WorkflowTemplate instead",
+    "GetAssetEventByAsset": "events of assets lie in Airflow's database: read what the asset is instead",
+    "GetAssetEventByAssetAlias": "events of assets lie in Airflow's database: read what the asset is instead",
+    "GetPreviousTI": "of earlier runs a pod knows that they succeeded: prev_…_success",
     "GetDag": "what Airflow knows of a DAG lies in its database",
     "ResendLoggingFD": "run_as_user is sudo on an Airflow worker: use securityContext of the pod",
 }
@@ -45,16 +49,27 @@ class CatalogComms:
     :param store: records and XComs of the run.
     :param dag_run: the run, as the SDK's model.
     :param task_id: the task that runs.
+    :param runs_are_recorded: whether the DAG's exit handlers record the runs that have succeeded.
     """
 
     has_database = False
 
-    def __init__(self, dag: DAG, store: RunStore, dag_run: Any, task_id: str, map_index: int) -> None:
+    def __init__(
+        self,
+        dag: DAG,
+        store: RunStore,
+        dag_run: Any,
+        task_id: str,
+        map_index: int,
+        *,
+        runs_are_recorded: bool = False,
+    ) -> None:
         self._dag = dag
         self._store = store
         self._dag_run = dag_run
         self._task_id = task_id
         self._map_index = map_index
+        self._runs_are_recorded = runs_are_recorded
         # Entered again by an on_kill that interrupts an answer.
         self._lock = threading.RLock()
         self.outcome: Any = None
@@ -208,7 +223,7 @@ class CatalogComms:
     def _on_GetDRCount(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import DRCount
 
-        self._own_dag(msg)
+        self._own_runs(msg)
         counts = self._is_of_this_run(msg) and (msg.states is None or self._dag_run.state.value in msg.states)
         return DRCount(count=int(counts))
 
@@ -241,7 +256,7 @@ class CatalogComms:
         """Return the states by task and map index of the instances that a message asks for, of this run only."""
         from airflow_provider_raynode.argo.states import RunStates
 
-        self._own_dag(msg)
+        self._own_runs(msg)
         if not self._is_of_this_run(msg):
             return {}
         states = RunStates(self._dag, self._store)
@@ -253,22 +268,52 @@ class CatalogComms:
             return found
         return {each: {i: state for i, state in by.items() if i == msg.map_index} for each, by in found.items()}
 
-    # -- other runs: there are none --------------------------------------------------------------------------------
+    # -- other runs ------------------------------------------------------------------------------------------------
 
     def _on_GetPrevSuccessfulDagRun(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import PrevSuccessfulDagRunResult
 
-        return PrevSuccessfulDagRunResult()
+        run = self._last_success(msg, self._dag_run.logical_date)
+        if run is None:
+            return PrevSuccessfulDagRunResult()
+        kept = {"data_interval_start", "data_interval_end", "start_date", "end_date"}
+        return PrevSuccessfulDagRunResult(**run.model_dump(include=kept))
 
     def _on_GetPreviousDagRun(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import PreviousDagRunResult
 
-        return PreviousDagRunResult()
+        self._own_dag(msg)
+        if msg.state != "success":
+            raise UnsupportedMessageError(
+                f"{self._task_id} asked for a previous run in {msg.state or 'any'} state: of earlier runs a pod knows "
+                "those that succeeded, get_previous_dagrun(state='success')"
+            )
+        run = self._last_success(msg, msg.logical_date)
+        return PreviousDagRunResult(dag_run=None if run is None else self._as_dag_run(run))
 
-    def _on_GetPreviousTI(self, msg: Any) -> Any:
-        from airflow.sdk.execution_time.comms import PreviousTIResult
+    def _last_success(self, msg: Any, logical_date: Any) -> SucceededRun | None:
+        if not self._runs_are_recorded:
+            raise UnsupportedMessageError(
+                f"{self._task_id} asked Airflow for {type(msg).__name__} (prev_…_success), and this DAG's runs are not "
+                "recorded: set record_runs: true in the settings, and export again"
+            )
+        from airflow_provider_raynode.argo.earlier_runs import EarlierRuns
 
-        return PreviousTIResult()
+        return EarlierRuns(self._store.catalog, self._store.dag_id).last_before(logical_date)
+
+    def _as_dag_run(self, run: SucceededRun) -> Any:
+        from airflow.sdk.api.datamodels._generated import DagRunState, DagRunType
+
+        kept = {"run_id", "logical_date", "data_interval_start", "data_interval_end", "start_date", "end_date"}
+        changes = {
+            **run.model_dump(include=kept),
+            "run_after": run.start_date,
+            "run_type": DagRunType.SCHEDULED if run.scheduled else DagRunType.MANUAL,
+            "state": DagRunState.SUCCESS,
+            # Not recorded.
+            "conf": None,
+        }
+        return self._dag_run.model_copy(update=changes)
 
     def _on_GetTaskRescheduleStartDate(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import TaskRescheduleStartDate
@@ -281,13 +326,6 @@ class CatalogComms:
         from airflow.sdk.execution_time.comms import InactiveAssetsResult
 
         return InactiveAssetsResult(inactive_assets=[])
-
-    def _on_GetAssetEventByAsset(self, msg: Any) -> Any:
-        from airflow.sdk.execution_time.comms import AssetEventsResult
-
-        return AssetEventsResult(asset_events=[])
-
-    _on_GetAssetEventByAssetAlias = _on_GetAssetEventByAsset
 
     def _on_GetAssetsByAlias(self, msg: Any) -> Any:
         from airflow.sdk.execution_time.comms import AssetsByAliasResult
@@ -332,6 +370,19 @@ class CatalogComms:
         if msg.dag_id != self._store.dag_id:
             raise UnsupportedMessageError(
                 f"{self._task_id} asked for {type(msg).__name__} of the DAG {msg.dag_id}: a pod knows its own run only"
+            )
+
+    def _own_runs(self, msg: Any) -> None:
+        """See to it that a message is about this run, by its id or date.
+
+        :raises UnsupportedMessageError: it is about others, or about all.
+        """
+        self._own_dag(msg)
+        runs, dates = set(msg.run_ids or ()), set(msg.logical_dates or ())
+        if not (runs or dates) or runs - {self._store.run_id} or dates - {self._dag_run.logical_date}:
+            raise UnsupportedMessageError(
+                f"{self._task_id} asked for {type(msg).__name__} over several runs: a pod knows its own run only, "
+                "name it with run_ids=[run_id]"
             )
 
     def _own(self, msg: Any) -> None:

@@ -37,12 +37,14 @@ class DagRunInfo:
     """The run that a task belongs to.
 
     :param params: values of the DAG's params, over their defaults.
+    :param are_recorded: whether the DAG's runs are recorded when they have succeeded.
     """
 
     run_id: str
     run_after: datetime
     dates: RunDates
     params: dict[str, Any] = field(default_factory=dict)
+    are_recorded: bool = False
 
 
 class TaskCallError(RayNodeError):
@@ -94,7 +96,7 @@ class TaskRun:
         self._max_tries = max_tries
         self._started = datetime.now(UTC)
         self._dag_run = _dag_run(dag.dag_id, run)
-        self._comms = CatalogComms(dag, store, self._dag_run, task_id, map_index)
+        self._comms = CatalogComms(dag, store, self._dag_run, task_id, map_index, runs_are_recorded=run.are_recorded)
         self._comms.first_started = self._started
         self._store = store
         self._termination = Termination()

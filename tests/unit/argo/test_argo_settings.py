@@ -129,7 +129,7 @@ WORKFLOW: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 # fmt: on
 ELSEWHERE = {"name", "namespace", "labels", "annotations", "catalog", "configuration_file", "dag_source", "pools"}
-ELSEWHERE |= {"pools_config_map", "cron", "groups", "tasks"}
+ELSEWHERE |= {"pools_config_map", "cron", "groups", "tasks", "record_runs"}
 
 
 @pytest.mark.parametrize(("said", "fields"), CONTAINER, ids=lambda each: json.dumps(each)[:60])

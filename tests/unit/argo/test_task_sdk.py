@@ -11,6 +11,7 @@ import pytest
 from airflow.sdk import DAG, task
 from airflow.sdk.execution_time import comms
 
+from airflow_provider_raynode.argo.earlier_runs import EarlierRuns, SucceededRun
 from airflow_provider_raynode.argo.records import RunStore, TaskRecord
 from airflow_provider_raynode.argo.task_sdk import UnsupportedMessageError
 from airflow_provider_raynode.argo.task_sdk._comms import CatalogComms
@@ -19,6 +20,7 @@ from airflow_provider_raynode.argo.task_sdk._run import DagRunInfo, _dag_run
 from airflow_provider_raynode.catalog import Catalog
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
+EARLIER = datetime(2026, 1, 30, tzinfo=UTC)
 TI = UUID(int=1)
 XCOM = {"dag_id": "messages", "run_id": "run", "key": "return_value"}
 STATE = {"ti_id": TI, "key": "job"}
@@ -60,7 +62,13 @@ def answer(store: RunStore) -> Any:
 
         each.expand(x=source())
     info = DagRunInfo("run", NOW, run_dates(dag, run_after=NOW, scheduled=None, logical=None))
-    comms_ = CatalogComms(dag, store, _dag_run("messages", info), "each", 0)
+    dates = dict.fromkeys(
+        ("logical_date", "data_interval_start", "data_interval_end", "start_date", "end_date"), EARLIER
+    )
+    EarlierRuns(store.catalog, "messages").add(
+        SucceededRun(dag_id="messages", run_id="before", scheduled=True, **dates)
+    )
+    comms_ = CatalogComms(dag, store, _dag_run("messages", info), "each", 0, runs_are_recorded=True)
     comms_.first_started = NOW
     return comms_
 
@@ -89,20 +97,17 @@ ANSWERS: dict[str, tuple[dict[str, Any], Any]] = {
     "MaskSecret": ({"value": "s"}, None),
     "GetDagRun": (OWN, {"run_id": "run"}),
     "GetDagRunState": (OWN, {"state": "running"}),
-    "GetDRCount": ({"dag_id": "messages", "states": ["running"]}, {"count": 1}),
+    "GetDRCount": ({"dag_id": "messages", "states": ["running"], "run_ids": ["run"]}, {"count": 1}),
     "GetTICount": ({"dag_id": "messages", "task_ids": ["each"], "run_ids": ["run"]}, {"count": 3}),
     "GetTaskStates": (
-        {"dag_id": "messages"},
+        {"dag_id": "messages", "logical_dates": [NOW]},
         {"task_states": {"run": {"source": "success", "each_0": "success", "each_1": "scheduled", "each_2": "failed"}}},
     ),
     "GetTaskBreadcrumbs": (OWN, {"breadcrumbs": []}),
-    "GetPrevSuccessfulDagRun": ({"ti_id": TI}, {"start_date": None}),
-    "GetPreviousDagRun": ({"dag_id": "messages", "logical_date": NOW}, {"dag_run": None}),
-    "GetPreviousTI": ({"dag_id": "messages", "task_id": "each"}, {"task_instance": None}),
+    "GetPrevSuccessfulDagRun": ({"ti_id": TI}, {"start_date": EARLIER, "end_date": EARLIER}),
+    "GetPreviousDagRun": ({"dag_id": "messages", "logical_date": EARLIER, "state": "success"}, {"dag_run": None}),
     "GetTaskRescheduleStartDate": ({"ti_id": TI}, {"start_date": NOW}),
     "ValidateInletsAndOutlets": ({"ti_id": TI}, {"inactive_assets": []}),
-    "GetAssetEventByAsset": ({"name": "a", "uri": None}, {"asset_events": []}),
-    "GetAssetEventByAssetAlias": ({"alias_name": "a"}, {"asset_events": []}),
     "GetAssetsByAlias": ({"alias_name": "a"}, {"assets": []}),
     "GetAssetByName": ({"name": "a"}, {"error": comms.ErrorType.ASSET_NOT_FOUND}),
     "GetAssetByUri": ({"uri": "a"}, {"error": comms.ErrorType.ASSET_NOT_FOUND}),
@@ -125,8 +130,11 @@ REFUSED = {
     "DeleteVariable",
     "GetAssetStateStoreByName",
     "GetAssetStateStoreByUri",
+    "GetAssetEventByAsset",
+    "GetAssetEventByAssetAlias",
     "GetDag",
     "GetHITLDetailResponse",
+    "GetPreviousTI",
     "PutVariable",
     "ResendLoggingFD",
     "SetAssetStateStoreByName",
@@ -185,6 +193,29 @@ def test_an_offset_that_is_not_there(answer: CatalogComms) -> None:
 def test_what_json_has_not_is_refused_as_by_airflows_api(value: float, store: RunStore) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         store.set_xcom("each", 0, "bad", value)
+
+
+def test_an_earlier_run(answer: CatalogComms) -> None:
+    found = answer.send(message("GetPreviousDagRun", dag_id="messages", logical_date=NOW, state="success")).dag_run
+    assert (found.run_id, found.logical_date, found.state, found.run_type) == (
+        "before",
+        EARLIER,
+        "success",
+        "scheduled",
+    )
+
+
+@pytest.mark.parametrize("state", [None, "failed", "running"])
+def test_an_earlier_run_that_nobody_recorded_is_no_none(state: str | None, answer: CatalogComms) -> None:
+    with pytest.raises(UnsupportedMessageError, match="those that succeeded"):
+        answer.send(message("GetPreviousDagRun", dag_id="messages", logical_date=NOW, state=state))
+
+
+@pytest.mark.parametrize("which", [{}, {"run_ids": ["run", "before"]}, {"logical_dates": [EARLIER]}])
+@pytest.mark.parametrize("kind", ["GetDRCount", "GetTICount", "GetTaskStates"])
+def test_other_runs_are_not_counted_as_none(kind: str, which: dict[str, Any], answer: CatalogComms) -> None:
+    with pytest.raises(UnsupportedMessageError, match="a pod knows its own run only"):
+        answer.send(message(kind, dag_id="messages", **which))
 
 
 def test_another_dags_run_is_not_known(answer: CatalogComms) -> None:
