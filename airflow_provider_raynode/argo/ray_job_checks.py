@@ -57,6 +57,7 @@ _ELSEWHERE = {
     "scheduler_name": "",
     "init_containers": "",
     "sidecars": "",
+    "command": "",
     "pod_spec_patch": "",
 }
 _REMEDY_CATALOG = (
@@ -228,8 +229,15 @@ def _settings_warnings(task: Any, settings: ArgoSettings) -> Iterator[str]:
         where = ", ".join(dict.fromkeys(_ELSEWHERE[name] for name in said if _ELSEWHERE[name]))
         remedy = f": for the search's pods say {_KUBERAY}: {where}" if where else ""
         yield f"{', '.join(said)} of the settings: of the pod that collects, not of the RayJob's{remedy}"
+    told = [name for name in ("on_retry_callback", "email_on_retry") if _is_called(task, name)]
+    if told and task.retries:
+        yield f"{', '.join(told)}: nothing is called between the tries of a RayJob, which are Argo's"
     if task.executor_config:
         yield f"executor_config: of the pod that collects, not of the RayJob's: say it in {_KUBERAY}"
+
+
+def _is_called(task: Any, name: str) -> bool:
+    return bool(getattr(task, name, None)) and (name != "email_on_retry" or bool(task.email))
 
 
 def _storage_warnings(config: RayConfig, cluster: KubeRay, fan_out: Any, settings: ArgoSettings) -> Iterator[str]:

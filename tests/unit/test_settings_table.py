@@ -6,8 +6,10 @@ import inspect
 import re
 from pathlib import Path
 
+from airflow_provider_raynode.argo.settings import PodOverrides
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources
+from airflow_provider_raynode.config.kuberay import KubeRay
 from airflow_provider_raynode.config.runtime_env import RuntimeEnv
 from airflow_provider_raynode.hooks._settings import EXTRAS
 from airflow_provider_raynode.task_groups._arguments import TaskArguments
@@ -21,9 +23,11 @@ AIRFLOWS = {
 }  # fmt: skip
 
 
-def rows(title: str) -> dict[str, list[str]]:
-    """The rows of a section's table by their settings."""
+def rows(title: str, table: str = "") -> dict[str, list[str]]:
+    """The rows of a section's table by their settings; `table` is the head of its first column where it has several."""
     section = PAGE.read_text(encoding="utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
+    if table:
+        section = section.split(f"\n| {table} |")[1].split("\n\n")[0]
     found: dict[str, list[str]] = {}
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -62,3 +66,15 @@ def test_what_the_table_says_of_the_embedded_ray_is_what_the_config_refuses() ->
         name.removeprefix(prefix) for name, cells in rows("The config").items() if cells[0].startswith("refused")
     }
     assert {name for name in refused if "." not in name} == {*_NOT_EMBEDDED, "ray_train"}
+
+
+def test_of_a_ray_job() -> None:
+    assert set(rows("A RayJob", "Of `ray_cluster.kuberay`")) == set(KubeRay.model_fields)
+    assert set(rows("A RayJob", "Of the export's settings")) == set(PodOverrides.model_fields)
+    # Where a task of a RayJob differs from no other.
+    alike = {
+        "doc", "doc_json", "doc_md", "doc_rst", "doc_yaml", "end_date", "start_date", "inlets", "owner", "params",
+        "ignore_first_depends_on_past", "map_index_template", "render_template_as_native_obj", "task_display_name",
+        "wait_for_past_depends_before_skipping",
+    }  # fmt: skip
+    assert set(rows("A RayJob", "Of the tasks")) == set(TaskArguments.__annotations__) - alike

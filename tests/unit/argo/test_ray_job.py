@@ -423,6 +423,11 @@ def test_settings_of_the_pod_that_collects_are_told() -> None:
     override = models.V1Pod(spec=models.V1PodSpec(containers=[models.V1Container(name="base", image="x")]))
     told_too = export(config(), default_args={"executor_config": {"pod_override": override}}).warnings
     assert any("search.tune: executor_config: of the pod that collects" in each for each in told_too)
+    called = {"on_retry_callback": print, "retries": 1}
+    assert any(
+        "search.tune: on_retry_callback: nothing is called" in each
+        for each in export(config(), default_args=called).warnings
+    )
 
 
 @pytest.mark.parametrize(
