@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -139,13 +138,13 @@ def time_left(deadline_s: float, age_s: float) -> float:
 
 
 def cluster_age() -> float:
-    """Return the seconds since the raylet that this driver belongs to has started; 0 where there is none."""
+    """Return the seconds since the raylet that started this driver has been there; 0 where none did."""
     import psutil
 
-    with suppress(psutil.Error, ValueError, KeyError):
-        raylet = psutil.Process(int(os.environ["RAY_RAYLET_PID"]))
-        if "raylet" in raylet.name():
-            return max(time.time() - raylet.create_time(), 0.0)
+    with suppress(psutil.Error):
+        for process in psutil.Process().parents():
+            if process.name() == "raylet":
+                return max(time.time() - process.create_time(), 0.0)
     return 0.0
 
 

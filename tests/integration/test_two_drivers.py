@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,10 +15,15 @@ from typing import Any
 
 import psutil
 import pytest
+from cluster_jobs import await_end, python
 from ray_head import RayHead
 from staged import result_of, stage
 
 from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.hooks.ray import RayHook, Submission
+from airflow_provider_raynode.launchers import JobState
+from airflow_provider_raynode.launchers.jobs_api import entrypoint
+from airflow_provider_raynode.launchers.local import LocalLauncher
 from airflow_provider_raynode.operators._attempt import as_attempt
 from airflow_provider_raynode.spec import JobRef, NodeProgress, NodeResult, digest
 
@@ -56,7 +62,6 @@ class Drivers:
         space = {"search_space": {"x": {"type": "grid_search", "values": VALUES}}, "max_concurrent_trials": 2}
         options: dict[str, Any] = {"op_kwargs": {"folder": str(self.marked)}, "returns": ["squares"]}
         self.job, self.spec, self.node = stage(root / "catalog", train, space, resources={"num_cpus": 0.5}, **options)
-        # A module of the tests is not there on the workers: the function travels by value all the same.
         port = next(word for word in psutil.Process(head.pid).cmdline() if word.startswith("--port="))
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")} | {
             "RAY_ADDRESS": f"127.0.0.1:{port.removeprefix('--port=')}",
@@ -157,6 +162,36 @@ def test_after_a_success_nothing_is_done_again(drivers: Drivers) -> None:
     assert "no trial is run" in drivers.log(1)
     assert drivers.files() == before
     drivers.check()
+
+
+def test_every_launcher_ends_with_the_result_that_there_is(drivers: Drivers, ray_connection: RayHead) -> None:
+    """A second job of a spec on the cluster, and an embedded driver: neither runs a trial, the latter starts no Ray."""
+    drivers.go()
+    assert drivers.ended(drivers.start()) == 0
+    drivers.check()
+    before = drivers.files()
+    hook = RayHook()
+    again = f"again-{uuid.uuid4().hex[:8]}"
+    hook.ensure_job(Submission(again, entrypoint(drivers.job)))
+    assert await_end(hook, again).state is JobState.SUCCEEDED
+    assert "no trial is run" in hook.job_log(again)
+    assert drivers.files() == before
+    # Where a job has its deadline from.
+    age = f"age-{uuid.uuid4().hex[:8]}"
+    code = "from airflow_provider_raynode.runtime.limits import cluster_age; print('age', cluster_age())"
+    hook.ensure_job(Submission(age, python(code)))
+    await_end(hook, age)
+    line = next(each for each in hook.job_log(age).splitlines() if each.startswith("age "))
+    assert time.time() - psutil.Process(ray_connection.pid).create_time() > float(line.removeprefix("age ")) > 1
+    with LocalLauncher() as launcher:
+        launcher.ensure(drivers.job)
+        while not launcher.status(drivers.job).state.ended:
+            time.sleep(0.05)
+        assert launcher.status(drivers.job).state is JobState.SUCCEEDED
+        assert "no trial is run" in launcher.read_log(drivers.job, 0, final=True).text
+    log = f"{drivers.job.attempt_prefix}/driver.log"
+    assert {name: data for name, data in drivers.files().items() if name != log} == before
+    hook.close()
 
 
 def test_of_two_that_start_together_one_works(drivers: Drivers) -> None:

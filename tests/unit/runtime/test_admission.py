@@ -202,11 +202,5 @@ def test_a_deadline_leaves_time_to_end(deadline: float, age: float, left: float)
     assert limits.time_left(deadline, age) == left
 
 
-def test_outside_of_a_cluster_the_deadline_counts_from_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
-    for pid in (None, "", "0", str(os.getpid()), str(2**22 + 1)):
-        monkeypatch.delenv("RAY_RAYLET_PID", raising=False)
-        if pid is not None:
-            monkeypatch.setenv("RAY_RAYLET_PID", pid)
-        assert limits.cluster_age() == 0.0
+def test_outside_of_a_cluster_the_deadline_counts_from_the_driver() -> None:
+    assert limits.cluster_age() == 0.0

@@ -420,8 +420,9 @@ def test_a_process_that_was_stopped_writes_nothing_after_another_has_taken_over(
                 process.wait()
 
 
-def test_a_process_whose_catalog_is_gone_ends_itself(tmp_path: Path) -> None:
-    script = _HOLDER[: _HOLDER.index("own =")] + "time.sleep(60)\n"
+@pytest.mark.parametrize("hangs", ["", "lease._folder.rewrite_bytes = lambda uri, data: time.sleep(60)\n"])
+def test_a_process_whose_catalog_is_gone_or_hangs_ends_itself(tmp_path: Path, hangs: str) -> None:
+    script = _HOLDER[: _HOLDER.index("own =")] + hangs + "time.sleep(60)\n"
     process = subprocess.Popen(
         [sys.executable, "-u", "-c", script, str(tmp_path / "catalog"), "job"], stdout=subprocess.PIPE, text=True
     )
