@@ -27,7 +27,11 @@ def train(x):
 
 def config():
     return {{
-        "ray_cluster": {{"kuberay": {{"image": "ray:none"}}}},
+        "ray_cluster": {{"kuberay": {{
+            "image": "ray:none",
+            "volumes": [{{"name": "catalog", "hostPath": {{"path": {catalog!r}}}}}],
+            "volume_mounts": [{{"name": "catalog", "mountPath": {catalog!r}}}],
+        }}}},
         "ray_tune": {{"metric": "score", "mode": "max",
                       "search_space": {{"x": {{"type": "grid_search", "values": [1, 2]}}}}}},
     }}
@@ -53,7 +57,7 @@ def kuberay(tmp_path: Path) -> Iterator[KubeRay]:
 
 def run(argo: Argo, kuberay: KubeRay, folder: Path, callback: str = "None", **options: Any) -> Any:
     path = folder / "never_starts.py"
-    path.write_text(DAG_FILE.format(folder=str(folder), callback=callback))
+    path.write_text(DAG_FILE.format(folder=str(folder), callback=callback, catalog=str(argo.catalog)))
     return argo.run(
         load_dag(path), path, ray="rayjob", resource_handler=kuberay, env=kuberay.kubernetes.env, max_pods=8, **options
     )
