@@ -254,7 +254,7 @@ class _Compiler:
 
         That is after `argo stop`, which is what it is for.
         """
-        pod = self._settings.pod_for("", ())
+        pod = self._settings.pod_for_exit()
         container = pod.container_fields()
         program = container.pop("command", None) or ["raynode"]
         fields = {key: value for key, value in pod.template_fields().items() if key != "retryStrategy"}
@@ -273,7 +273,12 @@ class _Compiler:
         pod_of = (
             {"script": {**body, "source": run_source(self._dag)}} if self._needs_dag_at_exit() else {"container": body}
         )
-        return Commented({"name": _ON_EXIT, **fields, **pod_of}, " ".join(comments))
+        token = self._token() if self._ray_templates else {}
+        return Commented({"name": _ON_EXIT, **fields, **token, **pod_of}, " ".join(comments))
+
+    def _token(self) -> dict[str, Any]:
+        """Return what gives a pod that talks to Kubernetes its token, where the settings leave the pods without."""
+        return {"automountServiceAccountToken": True} if self._settings.automount_service_account_token is False else {}
 
     # -- nodes -----------------------------------------------------------------------------------------------------
 
@@ -319,7 +324,7 @@ class _Compiler:
             task,
             *ray_job_of(self._dag, source),
             container,
-            fields=fields,
+            fields={**fields, **self._token()},
             timeout_s=timeout_s,
             in_group=in_group,
         )

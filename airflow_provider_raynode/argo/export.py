@@ -21,6 +21,7 @@ from airflow_provider_raynode.argo.compile import compile_dag
 from airflow_provider_raynode.argo.dag_file import load_dag
 from airflow_provider_raynode.argo.earlier_runs import asks_for_earlier_runs
 from airflow_provider_raynode.argo.import_path import dags_root
+from airflow_provider_raynode.argo.needs import variables_given
 from airflow_provider_raynode.argo.ray_job_checks import ray_job_refusals, ray_job_warnings
 from airflow_provider_raynode.argo.schedule import Kind, Schedule, schedule_of
 from airflow_provider_raynode.argo.settings import ArgoSettings
@@ -102,6 +103,8 @@ def export_dag(
         raise RefusedError(dag.dag_id, refused)
     warnings = [f"{each.task_id or dag.dag_id}: {each.feature}: {ALLOWABLE[each.feature]}" for each in found]
     warnings += [*schedule.notes, *ignored(dag), *chosen.warnings()]
+    if chosen.secrets:
+        warnings += chosen.without_task(variables_given(dag, chosen))
     if ray == "rayjob":
         warnings += ray_job_warnings(dag, chosen)
     manifests = compile_dag(

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from airflow_provider_raynode.argo.checks import Refusal
 from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, ray_job_config, ray_job_of
+from airflow_provider_raynode.argo.settings._connections import storage_prefixes
 from airflow_provider_raynode.argo.settings._literal import literal
 from airflow_provider_raynode.argo.settings.pod import CATALOG_VARIABLE
 from airflow_provider_raynode.config._section import Problem, path_of, problems_of
@@ -27,14 +28,6 @@ _SEE = f"see {_KUBERAY} in docs/configuration.md"
 # Volumes that are a pod's own, or that nothing can be written to.
 _OWN = {"emptyDir": "an emptyDir is each pod's own", "ephemeral": "an ephemeral volume is each pod's own"}
 _READ_ONLY = ("configMap", "secret", "downwardAPI", "projected", "image")
-# Variables that say how a storage is reached, by the scheme of the catalog.
-_STORAGE_VARIABLES = {
-    "s3": ("AWS_", "FSSPEC_S3"),
-    "gs": ("GOOGLE_", "GCS_", "FSSPEC_GS", "FSSPEC_GCS", "STORAGE_EMULATOR_HOST"),
-    "gcs": ("GOOGLE_", "GCS_", "FSSPEC_GS", "FSSPEC_GCS", "STORAGE_EMULATOR_HOST"),
-    "az": ("AZURE_", "FSSPEC_A"),
-    "abfs": ("AZURE_", "FSSPEC_A"),
-}
 # Pod settings of the execution task that are meant for the pods which do the work, and are another pod's here.
 _ELSEWHERE = {
     "resources": "head, worker_groups",
@@ -248,7 +241,7 @@ def _storage_warnings(config: RayConfig, cluster: KubeRay, fan_out: Any, setting
     if path is not None:
         yield from _volume_warnings(cluster, pod, path)
         return
-    prefixes = _STORAGE_VARIABLES.get(uri.partition("://")[0], ())
+    prefixes = storage_prefixes(uri)
     given = [name for name in pod.plain_env() if prefixes and name.startswith(prefixes)]
     lacking = [name for name in given if name not in cluster.env]
     if lacking and not cluster.env_from:

@@ -8,7 +8,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 
-from airflow_provider_raynode.argo.settings._environment import EnvSource, EnvValue, KeyOf
+from airflow_provider_raynode.argo.settings._environment import (
+    DeclaredSecret,
+    EnvSource,
+    EnvValue,
+    KeyOf,
+    SharedEnvSource,
+)
 from airflow_provider_raynode.argo.settings._resources import PodResources
 from airflow_provider_raynode.argo.settings._retry import Backoff, RetryStrategy
 from airflow_provider_raynode.argo.settings._storage import Mount
@@ -35,7 +41,7 @@ volumes:
 volume_mounts:
   /catalog: catalog
 secrets:
-  AIRFLOW_CONN_RAY_DEFAULT: {name: raynode, key: ray-connection}
+  AIRFLOW_CONN_RAY_DEFAULT: {name: raynode, key: ray-connection}   # for the tasks of Ray nodes: see Secrets
 resources: {cpu: 1, memory: 2Gi}
 tasks:
   ray_hyperparameter_tuning.tune:
@@ -72,8 +78,31 @@ would read on into the rest of the workflow.
 
 ## Secrets
 
-`secrets`, `env_from` and `{secret: …}` name Kubernetes Secrets; no value of one stands in the workflow. A plain value
-in `env` that looks like a secret, by its name or as a password in a URL, is a warning.
+No value of a Secret stands in the workflow, and a pod gets only what its task needs. `secrets` at the top declares
+variables and where they come from; a task or group names those that it needs:
+
+```yaml
+secrets:
+  AIRFLOW_CONN_WAREHOUSE: {name: raynode, key: warehouse}
+  AIRFLOW_VAR_API_KEY: {name: raynode, key: api-key}
+  AIRFLOW__SECRETS__BACKEND_KWARGS: {name: vault, key: kwargs, all_pods: true}
+tasks:
+  load: {secrets: [AIRFLOW_CONN_WAREHOUSE]}
+groups:
+  report: {secrets: [AIRFLOW_VAR_API_KEY]}
+on_exit: {secrets: [AIRFLOW_VAR_API_KEY]}   # the DAG's callbacks
+```
+
+What the DAG shows need not be said: `AIRFLOW_CONN_…` of a connection that an operator names in a field `…conn_id`;
+those of a Ray node's `ray_conn_id` and `secrets=[…]`, for its fan-out and tune; for every pod that of a catalog
+`s3://conn_id@bucket/…`, and what the catalog's storage reads (`AWS_…`, `GOOGLE_…`, `AZURE_…`). What a function reads by
+itself (`Variable.get`, `{{ var.value.x }}`) has to be said. A declared variable that no pod has is a warning by name.
+
+`env_from` a Secret and `env: {X: {secret: …}}` stand under groups and tasks; at the top an `env_from` needs
+`all_pods: true`. A Secret in `volume_mounts` at the top is a warning. Pods that only count map indexes (`…-plan`) read
+the DAG file and run no task: they get variables from Secrets only with `all_pods: true`, which is also for every
+variable that the DAG file reads while it is parsed. `image_pull_secrets` never reach a container. A plain value in
+`env` that looks like a secret, by its name or as a password in a URL, is a warning.
 """
 
 _LITERAL = """\
@@ -97,8 +126,10 @@ def _sections() -> Iterator[str]:
         ("`dag_source.git`", GitSource, 3),
         ("`dag_source.config_map`", ConfigMapSource, 3),
         ("`env`: an entry", EnvValue, 2),
-        ("`secrets`, and `secret` and `config_map` in `env`: an entry", KeyOf, 3),
+        ("`secret` and `config_map` in `env`, `secrets` of a task: an entry", KeyOf, 3),
         ("`env_from`: an entry", EnvSource, 3),
+        ("`secrets` at the top: an entry", DeclaredSecret, 2),
+        ("`env_from` at the top: an entry", SharedEnvSource, 3),
         ("`volume_mounts`: an entry", Mount, 2),
         ("`resources`", PodResources, 2),
         ("`retry_strategy`", RetryStrategy, 2),

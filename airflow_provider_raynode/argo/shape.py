@@ -76,3 +76,13 @@ def has_default(param: Any) -> bool:
     except Exception:  # of Airflow's own, whose place changes
         return False
     return True
+
+
+def groups_of(node: Any) -> list[str]:
+    """Return the ids of the task groups around a task or group, the outermost first."""
+    group = node.task_group if hasattr(node, "task_id") else node
+    found: list[str] = []
+    while group is not None and group.group_id is not None:
+        found.append(group.group_id)
+        group = group.parent_group
+    return found[::-1]

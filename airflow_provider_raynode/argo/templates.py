@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_raynode.argo import ray_job
 from airflow_provider_raynode.argo.expansion import index_outputs
 from airflow_provider_raynode.argo.names import argo_name
+from airflow_provider_raynode.argo.needs import needs_of
 from airflow_provider_raynode.argo.outcome import NO_RETRY_CODES
-from airflow_provider_raynode.argo.pod_override import as_patch, pod_override
+from airflow_provider_raynode.argo.pod_override import pod_override
 from airflow_provider_raynode.argo.ray_job import is_execution, is_fan_out
 from airflow_provider_raynode.argo.run_source import run_source
-from airflow_provider_raynode.argo.shape import operator_class
+from airflow_provider_raynode.argo.shape import groups_of, operator_class
 from airflow_provider_raynode.argo.yaml_writer import Commented
 from airflow_provider_raynode.exceptions import ConfigError
 
@@ -61,7 +62,9 @@ class Templates:
 
     def of_plan(self, group: Any) -> str:
         """Return the key of the template for the pod that plans a mapped task group."""
-        return self._keep(group, "plan", self._plan_body(self.settings.pod_for(group.group_id, _groups_of(group))))
+        return self._keep(
+            group, "plan", self._plan_body(self.settings.pod_for(group.group_id, groups_of(group), runs=False))
+        )
 
     def of_ray_job(self, task: Any) -> tuple[dict[str, Any], int | None]:
         """Return the fields of the template that makes the RayJob of an execution task and waits for it, and its time.
@@ -71,7 +74,7 @@ class Templates:
 
         :return: the fields; the longest time in seconds that the settings say instead of the DAG.
         """
-        fields = self.settings.pod_for(task.task_id, _groups_of(task)).template_fields()
+        fields = self.settings.pod_for(task.task_id, groups_of(task)).template_fields()
         timeout_s, asked = fields.get("activeDeadlineSeconds"), fields.get("retryStrategy", {})
         retry = _retry(task, asked)
         if retry and "expression" not in asked:
@@ -116,9 +119,9 @@ class Templates:
         return key
 
     def _task_body(self, task: Any, *, plan: bool) -> dict[str, Any]:
-        pod = self.settings.pod_for(task.task_id, _groups_of(task))
         if plan:
-            return self._plan_body(pod)
+            return self._plan_body(self.settings.pod_for(task.task_id, groups_of(task), runs=False))
+        pod = self.settings.pod_for(task.task_id, groups_of(task), needs=needs_of(self.dag, task))
         on_ray_job = self.ray_jobs and (is_fan_out(task) or is_execution(task))
         command = [*self.command, "--decide={{inputs.parameters.decide}}", *(["--ray=rayjob"] if on_ray_job else [])]
         fields = pod.template_fields()
@@ -222,9 +225,7 @@ def _patch(body: dict[str, Any], task: Any) -> None:
     patch, metadata = pod_override(task.executor_config)
     if patch and "podSpecPatch" in body:
         # Argo takes one: the settings' is laid over the DAG's, key by key at the top.
-        theirs = {key: json.dumps(value, sort_keys=True) for key, value in _parsed(body["podSpecPatch"]).items()}
-        whole = {key: as_patch(value) for key, value in json.loads(patch).items()} | theirs
-        patch = f"{{{', '.join(f'{json.dumps(key)}: {value}' for key, value in sorted(whole.items()))}}}"
+        patch = json.dumps({**json.loads(patch), **_parsed(body["podSpecPatch"])}, sort_keys=True)
     if patch:
         body["podSpecPatch"] = patch
     for key, values in metadata.items():
@@ -248,16 +249,6 @@ def _waits_elsewhere(task: Any) -> bool:
     """Whether a task waits by deferring or rescheduling: Airflow's execution_timeout does not count that time."""
     options = task.partial_kwargs if task.is_mapped else vars(task)
     return bool(options.get("deferrable")) or options.get("mode") == "reschedule" or "Async" in task.task_type
-
-
-def _groups_of(node: Any) -> list[str]:
-    """Return the ids of the task groups around a task or group, the outermost first."""
-    group = node.task_group if hasattr(node, "task_id") else node
-    found: list[str] = []
-    while group is not None and group.group_id is not None:
-        found.append(group.group_id)
-        group = group.parent_group
-    return found[::-1]
 
 
 def _seconds(value: timedelta | float) -> int:

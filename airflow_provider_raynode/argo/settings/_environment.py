@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field
@@ -39,7 +39,18 @@ class KeyOf(Section):
 
     def selector(self) -> dict[str, Any]:
         """Return Kubernetes' key selector."""
-        return {name: each for name, each in self if each is not None}
+        found = {"name": self.name, "key": self.key, "optional": self.optional}
+        return {name: each for name, each in found.items() if each is not None}
+
+
+class DeclaredSecret(KeyOf):
+    """A variable from one key of a Secret, for the tasks that name it."""
+
+    all_pods: Switch | None = Field(default=None, description="true: every pod gets it, unasked")
+
+    def entry(self) -> dict[str, Any]:
+        """Return Kubernetes' entry without its name."""
+        return {"valueFrom": {"secretKeyRef": self.selector()}}
 
 
 class EnvValue(Section):
@@ -97,6 +108,23 @@ class EnvSource(Section):
         return {**({"prefix": self.prefix} if self.prefix else {}), kind: reference}
 
 
+class SharedEnvSource(EnvSource):
+    """All keys of a Secret or ConfigMap as variables of every pod."""
+
+    all_pods: Switch | None = Field(
+        default=None, description="true for a Secret: a pod gets its keys whether its task needs them or not"
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield what `EnvSource` does, and a Secret that nobody said all pods should have."""
+        yield from super().problems()
+        if self.secret is not None and not self.all_pods:
+            yield (), f"gives every pod all keys of the Secret {self.secret!r}: {_SAY_WHO}"
+
+
+_SAY_WHO = "say it under the groups and tasks that need it, or with all_pods: true here"
+
+
 def _variable(name: str, body: Any) -> dict[str, Any] | None:
     environment_name(name)
     if body is None:
@@ -113,12 +141,26 @@ def _variable(name: str, body: Any) -> dict[str, Any] | None:
     return entry
 
 
-def _secret(name: str, body: Any) -> dict[str, Any] | None:
+NAMED: Mapping[str, Any] = {}
+"""In the place of an entry: the variable is what `secrets` at the top declares under this name."""
+
+
+def _declared(name: str, body: Any) -> DeclaredSecret | None:
     environment_name(name)
     if body is None:
         return None
     if not isinstance(body, Mapping):
         # The value stays out of the message: it may be the secret.
+        raise ValueError("is not {name: a Secret, key: its key}: a plain value never stands here")
+    return DeclaredSecret.model_validate(body)
+
+
+def _needed(name: str, body: Any) -> Mapping[str, Any] | None:
+    environment_name(name)
+    if body is None:
+        return None
+    if not isinstance(body, Mapping):
+        # As above.
         raise ValueError("is not {name: a Secret, key: its key}: a plain value never stands here")
     return {"valueFrom": {"secretKeyRef": KeyOf.model_validate(body).selector()}}
 
@@ -127,12 +169,25 @@ def _env(value: Any) -> Any:
     return None if value is None else by_name("env", value, "name", _variable)
 
 
-def _secrets(value: Any) -> Any:
+def _declarations(value: Any) -> Any:
     if value is None:
         return None
     if not isinstance(value, Mapping):
         raise ValueError(f"is of type {type(value).__name__}, not a mapping (VARIABLE: {{name: …, key: …}})")
-    return by_name("secrets", value, "name", _secret)
+    return by_name("secrets", value, "name", _declared)
+
+
+def _needs(value: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return {environment_name(each): NAMED for each in value}
+    if not isinstance(value, Mapping):
+        raise ValueError(
+            f"is of type {type(value).__name__}, neither a list of names that secrets at the top declares, nor a "
+            "mapping (VARIABLE: {name: …, key: …})"
+        )
+    return by_name("secrets", value, "name", _needed)
 
 
 def _source(body: Any) -> dict[str, Any]:
@@ -141,18 +196,47 @@ def _source(body: Any) -> dict[str, Any]:
     return EnvSource.model_validate(body).entry()
 
 
-def _env_from(value: Any) -> Any:
+def _shared_source(body: Any) -> Any:
+    if isinstance(body, Mapping) and "secretRef" in body:
+        raise ValueError(
+            "gives every pod all keys of a Secret: {secret: …, all_pods: true} says so, or a group or task"
+        )
+    if isinstance(body, Mapping) and "configMapRef" in body:
+        return _source(body)
+    return SharedEnvSource.model_validate(body).entry()
+
+
+def _sources(value: Any, convert: Callable[[Any], Any]) -> Any:
     if value is None:
         return None
     if not isinstance(value, list):
         raise ValueError(f"{shown(value)} is not a list ([a, b, …])")
-    return collected("env_from", _source, [((index,), (each,)) for index, each in enumerate(value)])
+    return collected("env_from", convert, [((index,), (each,)) for index, each in enumerate(value)])
 
 
 Env = Annotated[dict[str, Any], BeforeValidator(_env)]
 """Kubernetes' entries without their names, by name; null takes an inherited one away."""
-Secrets = Annotated[dict[str, Any], BeforeValidator(_secrets)]
-EnvFrom = Annotated[list[Any], BeforeValidator(_env_from)]
+DeclaredSecrets = Annotated[dict[str, Any], BeforeValidator(_declarations)]
+"""`DeclaredSecret` by the name of its variable; null declares nothing."""
+NeededSecrets = Annotated[dict[str, Any], BeforeValidator(_needs)]
+"""By name: `NAMED`, or Kubernetes' entry; null takes an inherited one away."""
+EnvFrom = Annotated[list[Any], BeforeValidator(lambda value: _sources(value, _source))]
+SharedEnvFrom = Annotated[list[Any], BeforeValidator(lambda value: _sources(value, _shared_source))]
+
+
+def is_secret(entry: Mapping[str, Any] | None) -> bool:
+    """Whether a variable's entry, or one of `envFrom`, takes from a Secret."""
+    return entry is not None and ("secretRef" in entry or "secretKeyRef" in (entry.get("valueFrom") or {}))
+
+
+def without_secrets(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is said of pods without the variables that are taken from Secrets."""
+    found = dict(layer)
+    if found.get("env"):
+        found["env"] = {name: entry for name, entry in found["env"].items() if not is_secret(entry)}
+    if found.get("env_from"):
+        found["env_from"] = [entry for entry in found["env_from"] if not is_secret(entry)]
+    return found
 
 
 def plain_secrets(env: Mapping[str, Any]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from airflow_provider_raynode.argo.settings._environment import Env, EnvFrom, Secrets
+from airflow_provider_raynode.argo.settings._environment import NAMED, Env, EnvFrom, NeededSecrets
 from airflow_provider_raynode.argo.settings._literal import (
     Affinity,
     Containers,
@@ -60,14 +60,7 @@ class PodKeys(Section):
     env: Env | None = Field(
         default=None,
         description="environment variables: name to text, or to `{secret: …}`, `{config_map: …}`, `{field: …}`; "
-        "or Kubernetes' list. In a text `$(NAME)` is the value of a variable before it, as everywhere in Kubernetes; "
-        "`$$` is one `$`",
-    )
-    secrets: Secrets | None = Field(
-        default=None, description="environment variables from Secrets: name to `{name: Secret, key: its key}`"
-    )
-    env_from: EnvFrom | None = Field(
-        default=None, description="Secrets and ConfigMaps whose keys all become environment variables"
+        "or Kubernetes' list",
     )
     volumes: Volumes | None = Field(
         default=None,
@@ -114,27 +107,13 @@ class PodKeys(Section):
         near = did_you_mean(key, cls.model_fields)
         return f"unknown key{near}" if near.endswith("?") else super()._unknown(key)
 
-    def problems(self) -> Iterator[Problem]:
-        """Yield a variable that has two values, and a null that would take nothing away."""
-        if "secrets" in self.model_fields_set and self.secrets is None and isinstance(self, PodOverrides):
-            yield (
-                ("secrets",),
-                "null takes nothing away here: name the variables, {NAME: null}, or say env: null for all",
-            )
-        for name in self.env or {}:
-            if name in (self.secrets or {}):
-                yield ("secrets", name), "is in env as well: say it once"
-
     def layer(self) -> dict[str, Any]:
         """Return what is said of pods, nulls included, in the form that layers are merged in."""
         said = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
-        said = {name: value for name, value in said.items() if name in PodOverrides.model_fields}
+        said = {name: value for name, value in said.items() if name in PodOverrides.model_fields and name != "secrets"}
         for name in ("resources", "retry_strategy"):
             if said.get(name) is not None:
                 said[name] = said[name].layer()
-        secrets = said.pop("secrets", None)
-        if secrets:
-            said["env"] = {**(said.get("env") or {}), **secrets}
         return said
 
 
@@ -145,6 +124,41 @@ class PodOverrides(PodKeys):
 
     labels: Labels | None = Field(default=None, description="labels of the pods")
     annotations: Annotations | None = Field(default=None, description="annotations of the pods")
+    secrets: NeededSecrets | None = Field(
+        default=None,
+        description="variables from Secrets that these tasks need: names that `secrets` at the top declares, or name "
+        "to `{name: Secret, key: its key}`",
+    )
+    env_from: EnvFrom | None = Field(
+        default=None, description="Secrets and ConfigMaps whose keys all become environment variables"
+    )
+
+    def problems(self) -> Iterator[Problem]:
+        """Yield a variable that has two values, and a null that would take nothing away."""
+        if "secrets" in self.model_fields_set and self.secrets is None:
+            yield (
+                ("secrets",),
+                "null takes nothing away here: name the variables, {NAME: null}, or say env: null for all",
+            )
+        yield from said_twice(self.env, self.secrets)
+
+    def layer_with(self, declared: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the layer with the variables that are needed.
+
+        :param declared: Kubernetes' entries by name, for those that are needed by name alone.
+        """
+        said = self.layer()
+        needed = {name: declared.get(name) if entry == NAMED else entry for name, entry in (self.secrets or {}).items()}
+        if needed:
+            said["env"] = {**(said.get("env") or {}), **needed}
+        return said
+
+
+def said_twice(env: Mapping[str, Any] | None, secrets: Mapping[str, Any] | None) -> Iterator[Problem]:
+    """Yield the variables that are in both."""
+    for name in env or {}:
+        if name in (secrets or {}):
+            yield ("secrets", name), "is in env as well: say it once"
 
 
 class PodSettings:

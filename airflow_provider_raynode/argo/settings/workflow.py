@@ -9,8 +9,19 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, ValidationError, model_validator
 
-from airflow_provider_raynode.argo.run_source import literal_text
-from airflow_provider_raynode.argo.settings._environment import plain_secrets
+from airflow_provider_raynode.argo.settings._connections import (
+    catalog_connection,
+    connection_variable,
+    storage_prefixes,
+)
+from airflow_provider_raynode.argo.settings._environment import (
+    NAMED,
+    DeclaredSecrets,
+    SharedEnvFrom,
+    is_secret,
+    plain_secrets,
+    without_secrets,
+)
 from airflow_provider_raynode.argo.settings._literal import LabelSelector
 from airflow_provider_raynode.argo.settings._merge import Layer, merged
 from airflow_provider_raynode.argo.settings._words import (
@@ -32,6 +43,7 @@ from airflow_provider_raynode.argo.settings.pod import (
     PodKeys,
     PodOverrides,
     PodSettings,
+    said_twice,
 )
 from airflow_provider_raynode.config._section import (
     Problem,
@@ -169,6 +181,15 @@ class ArgoSettings(PodKeys):
     configuration_file: AbsolutePath | None = Field(
         default=None, description="path in the pods of the task runner's configuration file"
     )
+    secrets: DeclaredSecrets | None = Field(
+        default=None,
+        description="variables from Secrets: name to `{name: Secret, key: its key}`, for the tasks that need them; "
+        "`all_pods: true` gives one to every pod",
+    )
+    env_from: SharedEnvFrom | None = Field(
+        default=None,
+        description="ConfigMaps whose keys all become environment variables of all pods; Secrets with `all_pods: true`",
+    )
     image_pull_secrets: list[ObjectName] | None = Field(
         default=None, description="Secrets of image registries, by name"
     )
@@ -204,6 +225,9 @@ class ArgoSettings(PodKeys):
     )
     cron: Annotated[Cron, EmptyIsDefault] = Field(
         default_factory=Cron, description="what is said of a CronWorkflow beside its schedule"
+    )
+    on_exit: Annotated[PodOverrides, EmptyIsDefault] = Field(
+        default_factory=PodOverrides, description="pod keys of the pod that runs the DAG's callbacks at the end"
     )
     groups: Overrides = Field(default_factory=dict, description="pod keys by id of a task group: for all tasks in it")
     tasks: Overrides = Field(default_factory=dict, description="pod keys by task id, groups included (`group.task`)")
@@ -252,7 +276,8 @@ class ArgoSettings(PodKeys):
 
     def problems(self) -> Iterator[Problem]:
         """Yield what does not go together, in all pods and in the pods of each override by itself."""
-        yield from super().problems()
+        yield from said_twice(self.env, self.secrets)
+        yield from self._secret_problems()
         if self.catalog is not None and "://" not in self.catalog and not self.catalog.startswith("/"):
             yield ("catalog",), f"{self.catalog!r} is neither an absolute path (/…) nor a URI (s3://bucket/prefix)"
         if self.catalog is not None and CATALOG_VARIABLE in {**(self.env or {}), **(self.secrets or {})}:
@@ -265,21 +290,69 @@ class ArgoSettings(PodKeys):
             yield ("pools_config_map",), f"{slots.name!r} is the name of dag_source.config_map as well"
         yield from PodSettings(merged([self._all_pods()]), {}).problems()
 
+    def _secret_problems(self) -> Iterator[Problem]:
+        declared = {name: each for name, each in (self.secrets or {}).items() if each is not None}
+        for name, entry in (self.env or {}).items():
+            if is_secret(entry):
+                yield ("env", name), "comes from a Secret: declare it under secrets, for the tasks that need it"
+        if CATALOG_VARIABLE in declared and not declared[CATALOG_VARIABLE].all_pods:
+            yield ("secrets", CATALOG_VARIABLE), "every pod needs it: say all_pods: true"
+        for where, part in self._overrides():
+            for name, entry in (part.secrets or {}).items():
+                if entry == NAMED and name not in declared:
+                    near = did_you_mean(name, declared)
+                    yield (*where, "secrets", name), f"is not declared under secrets at the top{near}"
+
+    def _overrides(self) -> Iterator[tuple[tuple[str, ...], PodOverrides]]:
+        yield ("on_exit",), self.on_exit
+        yield from ((("groups", name), each) for name, each in self.groups.items())
+        yield from ((("tasks", name), each) for name, each in self.tasks.items())
+
     # -- pods ------------------------------------------------------------------------------------------------------
 
-    def pod_for(self, task_id: str, group_ids: Sequence[str]) -> PodSettings:
-        """Return what is said of a task's pods: all pods < outer group < inner group < task.
+    def pod_for(
+        self, task_id: str, group_ids: Sequence[str], *, needs: Iterable[str] = (), runs: bool = True
+    ) -> PodSettings:
+        """Return what is said of a task's pods: all pods < what it needs < outer group < inner group < task.
 
         :param group_ids: ids of the task groups around the task, the outermost first.
+        :param needs: variables that the DAG says the task needs: it gets those of them that are declared.
+        :param runs: whether the pod runs the task; one that only plans gets no Secret but those of all pods.
         :raises ConfigError: the parts do not go together, such as a mount of a volume that a group took away.
         """
-        groups = [self.groups[each].layer() for each in group_ids if each in self.groups]
-        task = [self.tasks[task_id].layer()] if task_id in self.tasks else []
-        pod = PodSettings(merged([self._all_pods(), *groups, *task]), self._workflow_wide())
+        declared = self._declared()
+        parts = [self.groups[each] for each in group_ids if each in self.groups]
+        parts += [self.tasks[task_id]] if task_id in self.tasks else []
+        layers: list[Layer] = [{"env": {name: declared[name] for name in needs if name in declared}}]
+        layers += [part.layer_with(declared) for part in parts]
+        return self._pod(task_id, layers if runs else [without_secrets(layer) for layer in layers])
+
+    def pod_for_exit(self) -> PodSettings:
+        """Return what is said of the pod that the workflow ends with: all pods < `on_exit`."""
+        return self._pod("on_exit", [self.on_exit.layer_with(self._declared())])
+
+    def _pod(self, whose: str, layers: Iterable[Layer]) -> PodSettings:
+        pod = PodSettings(merged([self._all_pods(), *layers]), self._workflow_wide())
         found = list(pod.problems())
         if found:
-            raise ConfigError(_lines(f"{self._source}: the pods of {task_id or 'the workflow'}", found))
+            raise ConfigError(_lines(f"{self._source}: the pods of {whose or 'the workflow'}", found))
         return pod
+
+    def _declared(self) -> dict[str, Any]:
+        """Return the entries of the declared variables by name."""
+        return {name: each.entry() for name, each in (self.secrets or {}).items() if each is not None}
+
+    def without_task(self, given: Iterable[str]) -> list[str]:
+        """Return a warning for each declared variable that no pod has.
+
+        :param given: variables that pods of the DAG have.
+        """
+        lost = [name for name in self._declared() if name not in set(given)]
+        return [
+            f"{self._source}: secrets.{name}: no task is said to need it, so no pod has it: name it in secrets of the "
+            f"tasks or groups that do (tasks: {{my_task: {{secrets: [{name}]}}}}), or say all_pods: true"
+            for name in lost
+        ]
 
     def _all_pods(self) -> Layer:
         # There is nothing above the top for a null to take away: a key with nothing below it says nothing.
@@ -289,13 +362,22 @@ class ArgoSettings(PodKeys):
             said.pop(name, None)
             if getattr(self, f"pod_{name}") is not None:
                 said[name] = getattr(self, f"pod_{name}")
+        secrets = {name: each.entry() for name, each in (self.secrets or {}).items() if each and self._is_for_all(name)}
+        if secrets:
+            said["env"] = {**(said.get("env") or {}), **secrets}
         return merged([self.dag_source.layer(), self._catalog_layer(), said])
+
+    def _is_for_all(self, name: str) -> bool:
+        """Whether every pod has a declared variable: it is said so, or all need it to reach the catalog."""
+        prefixes = storage_prefixes(self.catalog)
+        is_of_catalog = name == connection_variable(catalog_connection(self.catalog)) or name.startswith(prefixes)
+        return bool((self.secrets or {})[name].all_pods) or is_of_catalog
 
     def _catalog_layer(self) -> Layer:
         if self.claims_catalog:
             mounts = {CLAIM_PATH: {"name": CLAIM}}
             return {"env": {CATALOG_VARIABLE: {"value": CLAIM_PATH}}, "volume_mounts": mounts}
-        return {} if self.catalog is None else {"env": {CATALOG_VARIABLE: {"value": literal_text(self.catalog)}}}
+        return {} if self.catalog is None else {"env": {CATALOG_VARIABLE: {"value": self.catalog}}}
 
     @property
     def claims_catalog(self) -> bool:
@@ -387,7 +469,17 @@ class ArgoSettings(PodKeys):
 
     def warnings(self) -> list[str]:
         """Return what is allowed and seldom meant: secrets in clear text, a catalog that is not shared."""
-        return [f"{self._source}: {each}" for each in [*self._catalog_warnings(), *self._secret_warnings()]]
+        found = [*self._catalog_warnings(), *self._secret_warnings(), *self._mount_warnings()]
+        return [f"{self._source}: {each}" for each in found]
+
+    def _mount_warnings(self) -> Iterator[str]:
+        for path, mount in (self.volume_mounts or {}).items():
+            volume = (self.volumes or {}).get((mount or {}).get("name", "")) or {}
+            if "secret" in volume or any("secret" in each for each in volume.get("projected", {}).get("sources") or ()):
+                yield (
+                    f"volume_mounts.{path}: every pod has the Secret that is mounted there: say it under the "
+                    "groups and tasks that need it"
+                )
 
     def _catalog_warnings(self) -> Iterator[str]:
         pod = PodSettings(self._all_pods(), {})

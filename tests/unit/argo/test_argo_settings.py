@@ -47,19 +47,21 @@ CONTAINER: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"command": "raynode-dev"}, {"command": ["raynode-dev"]}),
     ({"command": ["uv", "run", "raynode"]}, {"command": ["uv", "run", "raynode"]}),
     ({"env": {"A": "1", "B": ""}}, {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": ""}]}),
-    ({"env": {"A": {"secret": SECRET}}}, {"env": [{"name": "A", "valueFrom": {"secretKeyRef": SECRET}}]}),
+    ({"tasks": {"t": {"env": {"A": {"secret": SECRET}}}}}, {"env": [{"name": "A", "valueFrom": {"secretKeyRef": SECRET}}]}),
     ({"env": {"A": {"config_map": {**SECRET, "optional": True}}}},
      {"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {**SECRET, "optional": True}}}]}),
     ({"env": {"A": {"field": "metadata.name"}}},
      {"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}]}),
     ({"env": {"A": {"valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}}},
      {"env": [{"name": "A", "valueFrom": {"resourceFieldRef": {"resource": "limits.cpu"}}}]}),
-    ({"env": [{"name": "A", "value": "{{workflow.name}}"}, {"name": "B", "valueFrom": {"secretKeyRef": SECRET}}]},
+    ({"tasks": {"t": {"env": [{"name": "A", "value": "{{workflow.name}}"}, {"name": "B", "valueFrom": {"secretKeyRef": SECRET}}]}}},
      {"env": [{"name": "A", "value": "{{workflow.name}}"}, {"name": "B", "valueFrom": {"secretKeyRef": SECRET}}]}),
-    ({"secrets": {"A": SECRET}}, {"env": [{"name": "A", "valueFrom": {"secretKeyRef": SECRET}}]}),
-    ({"env_from": [{"secret": "s", "prefix": "P_"}, {"config_map": "c", "optional": True}]},
+    ({"secrets": {"A": {**SECRET, "all_pods": True}}}, {"env": [{"name": "A", "valueFrom": {"secretKeyRef": SECRET}}]}),
+    ({"secrets": {"A": SECRET}, "tasks": {"t": {"secrets": ["A"]}}}, {"env": [{"name": "A", "valueFrom": {"secretKeyRef": SECRET}}]}),
+    ({"tasks": {"t": {"secrets": {"A": SECRET}}}}, {"env": [{"name": "A", "valueFrom": {"secretKeyRef": SECRET}}]}),
+    ({"env_from": [{"secret": "s", "prefix": "P_", "all_pods": True}, {"config_map": "c", "optional": True}]},
      {"envFrom": [{"prefix": "P_", "secretRef": {"name": "s"}}, {"configMapRef": {"name": "c", "optional": True}}]}),
-    ({"env_from": [{"secretRef": {"name": "s"}}]}, {"envFrom": [{"secretRef": {"name": "s"}}]}),
+    ({"tasks": {"t": {"env_from": [{"secretRef": {"name": "s"}}]}}}, {"envFrom": [{"secretRef": {"name": "s"}}]}),
     ({"resources": {"cpu": 2, "memory": "4Gi"}},
      {"resources": {"requests": {"cpu": "2", "memory": "4Gi"}, "limits": {"cpu": "2", "memory": "4Gi"}}}),
     ({"resources": {"cpu": "500m", "limits": {"cpu": 2}}}, {"resources": {"requests": {"cpu": "500m"}, "limits": {"cpu": "2"}}}),
@@ -129,7 +131,7 @@ WORKFLOW: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 # fmt: on
 ELSEWHERE = {"name", "namespace", "labels", "annotations", "catalog", "configuration_file", "dag_source", "pools"}
-ELSEWHERE |= {"pools_config_map", "cron", "groups", "tasks", "record_runs"}
+ELSEWHERE |= {"pools_config_map", "cron", "groups", "on_exit", "record_runs"}
 
 
 @pytest.mark.parametrize(("said", "fields"), CONTAINER, ids=lambda each: json.dumps(each)[:60])
@@ -157,8 +159,11 @@ def test_no_key_is_left_out() -> None:
 
 
 def test_every_pod_key_may_stand_in_groups_and_tasks() -> None:
-    assert set(PodOverrides.model_fields) == {*PodKeys.model_fields, "labels", "annotations"}
+    assert set(PodOverrides.model_fields) == {*PodKeys.model_fields, "labels", "annotations", "secrets", "env_from"}
     for said, _ in [*CONTAINER, *TEMPLATE]:
+        if "tasks" in said or "secrets" in said or "env_from" in said:
+            # What comes from Secrets is said otherwise at the top: test_secrets_of_pods.py.
+            continue
         for place in ("groups", "tasks"):
             settings = loaded({place: {"t": said}})
             nearer = settings.pod_for("t", ["t"])
@@ -250,7 +255,7 @@ def test_entries_merge_and_null_takes_away() -> None:
     settings = loaded(
         {
             "env": {"A": "1", "B": "2", "C": "3"},
-            "secrets": {"S": SECRET, "GONE": SECRET},
+            "secrets": {name: {**SECRET, "all_pods": True} for name in ("S", "GONE")},
             "pod_labels": {"x": "1", "y": "2"},
             "node_selector": {"disk": "ssd"},
             "volumes": {"d": {"pvc": "one"}, "e": {"empty_dir": {}}},
@@ -311,7 +316,7 @@ def test_lists_go_behind_the_inherited_and_containers_replace_by_name() -> None:
     settings = loaded(
         {
             "tolerations": [TOLERATION],
-            "env_from": [{"secret": "a"}, {"secret": "b"}],
+            "env_from": [{"secret": "a", "all_pods": True}, {"secret": "b", "all_pods": True}],
             "sidecars": {"x": {"image": "x:1"}, "y": {"image": "y:1"}},
             "init_containers": [{"name": "i", "image": "i"}],
             "security_context": {"fsGroup": 1, "runAsUser": 2},
@@ -535,7 +540,7 @@ def test_plain_secret_is_a_warning_without_its_value(name: str) -> None:
     ],
 )
 def test_what_is_no_secret_is_no_warning(env: dict[str, Any]) -> None:
-    assert loaded({"catalog": "s3://b", "env": env}).warnings() == []
+    assert loaded({"catalog": "s3://b", "tasks": {"t": {"env": env}}}).warnings() == []
 
 
 def test_password_in_a_url_and_in_a_sidecar_is_a_warning() -> None:

@@ -406,7 +406,7 @@ def test_credentials_of_the_storage_that_the_cluster_lacks_are_told() -> None:
         {"env": {"AWS_REGION": "e", "AWS_SECRET_ACCESS_KEY": ""}},
     ):
         assert not [each for each in export(config(kuberay), settings).warnings if "AWS" in each]
-    through = {**S3, "env_from": [{"secret": "s3"}]}
+    through = {**S3, "env_from": [{"secret": "s3", "all_pods": True}]}
     assert any("take variables from s3" in each for each in export(config(), through).warnings)
 
 
