@@ -26,6 +26,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import certificates
+import yaml
 
 NAMESPACE = "argo"
 UID = "1234"
@@ -52,6 +53,35 @@ def ray_job(
             **status,
         },
     }
+
+
+def submitted_environment(job: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the runtime environment of a RayJob as `ray job submit` gets it.
+
+    KubeRay (BuildJobSubmitCommand) makes JSON of the YAML, quotes it as Go's strconv.Quote does, and bash reads that.
+    """
+    environment = yaml.safe_load(job["spec"].get("runtimeEnvYAML", "")) or {}
+    written = _go_quoted(json.dumps(environment, ensure_ascii=False))
+    command = ["bash", "-ce", f"printf %s {written}"]
+    done = subprocess.run(command, env={}, capture_output=True, check=True, timeout=60)
+    return dict(json.loads(done.stdout))
+
+
+def _go_quoted(text: str) -> str:
+    found = []
+    for each in text:
+        code = ord(each)
+        if each in '"\\':
+            found.append(f"\\{each}")
+        elif each.isprintable():
+            found.append(each)
+        elif each in "\a\b\f\n\r\t\v":
+            found.append("\\" + "abfnrtv"["\a\b\f\n\r\t\v".index(each)])
+        elif code < 0x80:
+            found.append(f"\\x{code:02x}")
+        else:
+            found.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+    return f'"{"".join(found)}"'
 
 
 class Kubernetes:
@@ -193,6 +223,9 @@ class Kubernetes:
 class KubeRay:
     """Runs the RayJobs of a `Kubernetes`, and is what the simulator of Argo gives resource templates to.
 
+    The environment of a job goes its real way: into a command of bash, as `submitted_environment` has it. A deadline
+    ends the RayJob at once and its driver with the cluster, after the ttl.
+
     :param env: of the pods of every cluster.
     :param broken: names of RayJobs whose pods never start, with the status that KubeRay ends them with.
     """
@@ -250,7 +283,9 @@ class KubeRay:
         program, *arguments = shlex.split(job["spec"]["entrypoint"])
         assert program == "python"
         head = job["spec"]["rayClusterSpec"]["headGroupSpec"]["template"]["spec"]["containers"][0]
-        variables = {each["name"]: each["value"] for each in head.get("env") or []}
+        # The kubelet reads `$$` in a value.
+        variables = {each["name"]: each["value"].replace("$$", "$") for each in head.get("env") or []}
+        variables |= submitted_environment(job).get("env_vars", {})
         self.logs.append(self.kubernetes.folder.parent / f"driver-{len(self.logs)}.log")
         with self.logs[-1].open("wb") as log:
             process = subprocess.Popen(
@@ -264,6 +299,24 @@ class KubeRay:
         self.started.append(name)
         self._running[cluster] = process
         threading.Thread(target=self._follow, args=(job, cluster, process), daemon=True).start()
+        threading.Thread(target=self._end_in_time, args=(job, process), daemon=True).start()
+
+    def _end_in_time(self, job: dict[str, Any], process: subprocess.Popen[bytes]) -> None:
+        deadline = job["spec"].get("activeDeadlineSeconds")
+        try:
+            process.wait(deadline)
+        except subprocess.TimeoutExpired:
+            message = f"The RayJob has passed the activeDeadlineSeconds. ActiveDeadlineSeconds: {deadline}"
+            self._end(job, {"jobDeploymentStatus": "Failed", "reason": "DeadlineExceeded", "message": message})
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(job["spec"].get("ttlSecondsAfterFinished", 0))
+            process.terminate()
+
+    def _end(self, job: dict[str, Any], status: dict[str, Any]) -> None:
+        with self.kubernetes.lock:
+            found = self.kubernetes.objects.get(("rayjobs", job["metadata"]["name"]))
+            if found is not None and found["metadata"]["uid"] == job["metadata"]["uid"]:
+                found["status"] = {**found["status"], **status}
 
     def _follow(self, job: dict[str, Any], cluster: str, process: subprocess.Popen[bytes]) -> None:
         code = process.wait()
@@ -277,6 +330,8 @@ class KubeRay:
             if found["metadata"].get("deletionTimestamp"):
                 del self.kubernetes.objects[key]  # its finalizer waited for the job
                 return
+            if found["status"].get("jobDeploymentStatus") == "Failed":
+                return  # what is decided stays
             ended = ("SUCCEEDED", "Complete") if code == 0 else ("FAILED", "Failed")
             reason = {} if code == 0 else {"reason": "AppFailed", "message": f"Job entrypoint exit code {code}"}
             self._set(found, {**found["status"], "jobStatus": ended[0], "jobDeploymentStatus": ended[1], **reason})

@@ -13,6 +13,8 @@ import pytest
 import yaml
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG
+from argo_simulator import resources
+from kubernetes_stand_in import submitted_environment
 
 from airflow_provider_raynode import ray_node
 from airflow_provider_raynode.argo.checks import RefusedError
@@ -254,6 +256,31 @@ def test_kuberay_may_try_again_before_it_has_failed() -> None:
     assert yaml.safe_load(resource["manifest"])["spec"]["backoffLimit"] == 0
 
 
+@pytest.mark.parametrize(
+    ("deployment", "job", "verdict"),
+    [
+        ("", "", ""),
+        ("Initializing", "", ""),
+        ("Running", "PENDING", ""),
+        ("Running", "RUNNING", ""),
+        ("Running", "SUCCEEDED", ""),  # the submitter still shows the log
+        ("Running", "FAILED", ""),
+        ("Retrying", "FAILED", ""),
+        ("Suspended", "", ""),
+        ("Complete", "SUCCEEDED", "Succeeded"),
+        ("Complete", "STOPPED", "Failed"),
+        ("Running", "STOPPED", "Failed"),
+        ("Failed", "FAILED", "Failed"),
+        ("Failed", "", "Failed"),  # the cluster did not start, the deadline, the submitter
+        ("Failed", "RUNNING", "Failed"),
+        ("ValidationFailed", "", "Failed"),
+    ],
+)
+def test_argo_knows_kuberays_states(deployment: str, job: str, verdict: str) -> None:
+    resource = template_of(export(config()))["resource"]
+    assert resources.verdict(resource, {"status": {"jobDeploymentStatus": deployment, "jobStatus": job}}) == verdict
+
+
 def substituted(manifest: str) -> dict[str, Any]:
     """What is left of a manifest once Argo has replaced its tags."""
     return dict(yaml.safe_load(re.sub(r"\{\{.*?\}\}", "x", manifest, flags=re.DOTALL)))
@@ -301,6 +328,16 @@ def test_texts_of_the_config_arrive_as_they_are(text: str, tmp_path: Path) -> No
 )
 def test_what_the_submitters_shell_would_change_is_refused(environment: Any, place: str) -> None:
     assert f"ray_cluster.runtime_env.{place}: holds" in refusal(config(runtime_env=environment))
+
+
+@pytest.mark.parametrize(
+    "text", [*(each for each in TEXTS if "$" not in each), "\x01\x1b\t\r", "\xad\u200b\u2028", "👩‍🔬", "!!x"]
+)
+def test_an_environment_comes_through_the_submitters_shell(text: str, tmp_path: Path) -> None:
+    given = {"env_vars": {"T": text}, "pip": {"packages": [f"x{text}"]}}
+    (tmp_path / "ray.yaml").write_text(yaml.safe_dump(config(runtime_env=given)))
+    manifest = template_of(export(str(tmp_path / "ray.yaml")))["resource"]["manifest"]
+    assert submitted_environment(substituted(manifest)) == given
 
 
 def test_a_requirements_file_is_read_before_it_is_looked_at(tmp_path: Path) -> None:
