@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from airflow_provider_raynode.argo.checks import Refusal
 from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, ray_job_config, ray_job_of
 from airflow_provider_raynode.argo.settings._connections import storage_prefixes
 from airflow_provider_raynode.argo.settings._literal import literal
+from airflow_provider_raynode.argo.settings._words import Annotations, Labels, ObjectName, environment_name
 from airflow_provider_raynode.argo.settings.pod import CATALOG_VARIABLE
 from airflow_provider_raynode.config._section import Problem, path_of, problems_of
 from airflow_provider_raynode.exceptions import ConfigError
@@ -118,10 +119,30 @@ def _kubernetes_problems(cluster: KubeRay) -> Iterator[Problem]:
     for loc, pods in groups:
         parts += [((*loc, "tolerations", at), "Toleration", each) for at, each in enumerate(pods.tolerations or ())]
     for loc, model, value in parts:
+        yield from _problems(loc, literal, model, value)
+    words: list[tuple[tuple[str | int, ...], Any, Any]] = [
+        (("service_account",), ObjectName, cluster.service_account),
+        (("priority_class_name",), ObjectName, cluster.priority_class_name),
+        (("pod_labels",), Labels, cluster.pod_labels),
+        (("pod_annotations",), Annotations, cluster.pod_annotations),
+    ]
+    words += [(("image_pull_secrets", at), ObjectName, each) for at, each in enumerate(cluster.image_pull_secrets)]
+    words += [((*loc, "node_selector"), Labels, pods.node_selector) for loc, pods in groups]
+    for loc, kind, value in words:
+        if value is not None:
+            yield from _problems(loc, TypeAdapter(kind).validate_python, value)
+    for name in cluster.env:
         try:
-            literal(model, value)
-        except ValidationError as error:
-            yield from (((*loc, *inner), message) for inner, message in problems_of(error))
+            environment_name(name)
+        except ValueError as error:
+            yield ("env", name), str(error)
+
+
+def _problems(loc: tuple[str | int, ...], check: Callable[..., Any], *values: Any) -> Iterator[Problem]:
+    try:
+        check(*values)
+    except ValidationError as error:
+        yield from (((*loc, *inner), message) for inner, message in problems_of(error))
 
 
 def _too_small(config: RayConfig, cluster: KubeRay) -> Iterator[str]:
@@ -259,7 +280,10 @@ def _storage_warnings(config: RayConfig, cluster: KubeRay, fan_out: Any, setting
 
 def _volume_warnings(cluster: KubeRay, pod: PodSettings, path: str) -> Iterator[str]:
     found, theirs = cluster.mount_at(path), pod.mount_at(path)
-    if found is None or theirs is None:
+    if found is None:
+        return
+    if theirs is None:
+        yield f"the catalog is {path}: the settings mount no volume there: each of Argo's pods has a folder of its own"
         return
     ours, others = _place(*found, path), _place(*theirs, path)
     if ours != others:

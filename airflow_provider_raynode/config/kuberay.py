@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
@@ -106,7 +106,9 @@ class KubeRay(Section):
     }
 
     image: Text = Field(description="image of the cluster's pods: Ray, this package, and what the function imports")
-    image_pull_policy: Text | None = Field(default=None, description="Always, IfNotPresent or Never")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
+        default=None, description="when the image is pulled; left out: as Kubernetes does"
+    )
     image_pull_secrets: list[Text] = Field(default_factory=list, description="names of Secrets for the image")
     ray_version: Version = Field(default="2.60.0", description="version of Ray in the image")
     service_account: Text | None = Field(default=None, description="service account of the pods")

@@ -432,6 +432,12 @@ def test_another_volume_at_the_same_path_is_told(volume: Any, mount: Any, told: 
     assert any(told in each for each in export(config(kuberay), ON_A_VOLUME).warnings)
 
 
+def test_a_nodes_own_folder_that_the_tasks_do_not_mount_is_told() -> None:
+    own = config({"volumes": CLAIM, "volume_mounts": MOUNT})
+    own["catalog"] = {"uri": "/catalog"}
+    assert any("the settings mount no volume there" in each for each in export(own, S3).warnings)
+
+
 def test_credentials_of_the_storage_that_the_cluster_lacks_are_told() -> None:
     settings = {**S3, "secrets": {"AWS_SECRET_ACCESS_KEY": {"name": "s3", "key": "k"}}, "env": {"AWS_REGION": "eu"}}
     told = [each for each in export(config(), settings).warnings if "AWS_SECRET_ACCESS_KEY" in each]
@@ -483,6 +489,12 @@ def test_settings_of_the_pod_that_collects_are_told() -> None:
         ({"env": {"RAY_REDIS_ADDRESS": "x"}}, "KubeRay refuses it"),
         ({"env": {"RAY_enable_autoscaler_v2": "1"}}, "KubeRay refuses it where no worker group"),
         ({"head": {"ray_start_params": {"labels": "a=b"}}}, "kuberay.head.ray_start_params.labels: KubeRay refuses it"),
+        ({"image_pull_policy": "always"}, "kuberay.image_pull_policy: 'always' is not allowed, did you mean 'Always'?"),
+        ({"service_account": "Ray"}, "kuberay.service_account: 'Ray'"),
+        ({"image_pull_secrets": ["a_b"]}, "kuberay.image_pull_secrets[0]: 'a_b'"),
+        ({"pod_labels": {"team": "a b"}}, "kuberay.pod_labels.team"),
+        ({"head": {"node_selector": {"a b": "c"}}}, "kuberay.head.node_selector"),
+        ({"env": {"1A": "x"}}, "'1A' is not a name of an environment variable"),
         ({"backoff_limit": 2}, "kuberay.backoff_limit: cannot be said here: `retries` of the node's tasks"),
     ],
 )
