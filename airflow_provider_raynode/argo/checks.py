@@ -32,6 +32,7 @@ ALLOWABLE = {
     "pool": "the task runs without the pool's limit",
     "pool-slots": "the task counts as one slot",
     "rayjob-catalog": "the RayJob is written all the same: for a catalog that the export cannot see, a connection's",
+    "waiting-slots": "the task holds its slot while it waits",
     "retry-policy": "retries wait for retry_delay; that the policy says FAIL counts",
 }
 # Airflow may decide these by the first instances that end, before a mapped group is expanded (TriggerRuleDep).

@@ -25,6 +25,7 @@ from airflow_provider_raynode.argo.needs import variables_given
 from airflow_provider_raynode.argo.ray_job_checks import ray_job_refusals, ray_job_warnings
 from airflow_provider_raynode.argo.schedule import Kind, Schedule, schedule_of
 from airflow_provider_raynode.argo.settings import ArgoSettings
+from airflow_provider_raynode.argo.slots import slot_notes, slot_refusals
 from airflow_provider_raynode.argo.yaml_writer import write_yaml
 from airflow_provider_raynode.exceptions import RayNodeError
 
@@ -95,6 +96,7 @@ def export_dag(
     found = find_refusals(dag, schedule, pools=chosen.pools)
     if ray == "rayjob":
         found += ray_job_refusals(dag, chosen)
+    found += slot_refusals(dag, chosen.pools, chosen.parallelism)
     asks = asks_for_earlier_runs(dag, dag_file) if chosen.record_runs is None else chosen.record_runs
     if asks and chosen.claims_catalog:
         found.append(without_earlier_runs())
@@ -102,7 +104,7 @@ def export_dag(
     if refused:
         raise RefusedError(dag.dag_id, refused)
     warnings = [f"{each.task_id or dag.dag_id}: {each.feature}: {ALLOWABLE[each.feature]}" for each in found]
-    warnings += [*schedule.notes, *ignored(dag), *chosen.warnings()]
+    warnings += [*schedule.notes, *ignored(dag), *slot_notes(dag, chosen.pools), *chosen.warnings()]
     if chosen.secrets:
         warnings += chosen.without_task(variables_given(dag, chosen))
     if ray == "rayjob":

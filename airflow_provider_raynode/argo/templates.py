@@ -19,6 +19,7 @@ from airflow_provider_raynode.argo.pod_override import pod_override
 from airflow_provider_raynode.argo.ray_job import is_execution, is_fan_out
 from airflow_provider_raynode.argo.run_source import run_source
 from airflow_provider_raynode.argo.shape import groups_of, operator_class
+from airflow_provider_raynode.argo.slots import waits_elsewhere
 from airflow_provider_raynode.argo.yaml_writer import Commented
 from airflow_provider_raynode.exceptions import ConfigError
 
@@ -158,7 +159,7 @@ class Templates:
 
     def _limits(self, task: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
-        if task.execution_timeout is not None and not _waits_elsewhere(task):
+        if task.execution_timeout is not None and not waits_elsewhere(task):
             found["activeDeadlineSeconds"] = _seconds(task.execution_timeout) + _GRACE_S
         keys = [task.pool] if task.pool in self.settings.pools else []
         if task.max_active_tis_per_dag is not None:
@@ -243,12 +244,6 @@ def _parsed(patch: str) -> dict[str, Any]:
             "pod_spec_patch: with a template tag in it, it cannot be laid over a task's pod_override: leave one of the "
             "two out"
         ) from None
-
-
-def _waits_elsewhere(task: Any) -> bool:
-    """Whether a task waits by deferring or rescheduling: Airflow's execution_timeout does not count that time."""
-    options = task.partial_kwargs if task.is_mapped else vars(task)
-    return bool(options.get("deferrable")) or options.get("mode") == "reschedule" or "Async" in task.task_type
 
 
 def _seconds(value: timedelta | float) -> int:

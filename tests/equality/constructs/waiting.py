@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from datetime import timedelta
+from pathlib import Path
 
 from airflow.providers.standard.sensors.python import PythonSensor
 from airflow.sdk import DAG, BaseOperator, PokeReturnValue, get_current_context, task
 from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+
+def _place():
+    folder = Path(tempfile.gettempdir()) / f"raynode-sensor-{get_current_context()['run_id'].replace(':', '')}"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 class Tick(BaseTrigger):
@@ -103,3 +111,24 @@ with DAG("deferring_three_times"):
 
 with DAG("mapped_deferring"):
     Deferring.partial(task_id="waits").expand(times=[1, 2])
+
+
+# As many slots as can be held by waiters, and one more: with one alone the export refuses it.
+with DAG("producer_beside_its_sensor", max_active_tasks=2):
+
+    @task.sensor(mode="reschedule", poke_interval=0.2, timeout=60)
+    def sees_it():
+        return (_place() / "made").exists()
+
+    @task
+    def makes_it():
+        (_place() / "made").touch()
+        return "made"
+
+    @task
+    def after(value):
+        (_place() / "made").unlink()
+        _place().rmdir()
+        return value
+
+    sees_it() >> after(makes_it())
