@@ -41,7 +41,12 @@ def pod_override(executor_config: Any) -> tuple[str, dict[str, Any]]:
     metadata = {
         key: value for key, value in (data.get("metadata") or {}).items() if key in ("labels", "annotations") and value
     }
-    return (json.dumps(spec, sort_keys=True) if spec else ""), metadata
+    return (as_patch(spec) if spec else ""), metadata
+
+
+def as_patch(spec: Any) -> str:
+    """Return a part of a pod's spec as JSON without a template tag: what stands in a DAG is none of Argo's."""
+    return json.dumps(spec, sort_keys=True).replace("{{", "\\u007b\\u007b")
 
 
 def _as_json(pod: Any) -> dict[str, Any]:

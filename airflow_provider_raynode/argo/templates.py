@@ -15,7 +15,7 @@ from airflow_provider_raynode.argo.expansion import index_outputs
 from airflow_provider_raynode.argo.names import argo_name
 from airflow_provider_raynode.argo.needs import needs_of
 from airflow_provider_raynode.argo.outcome import NO_RETRY_CODES
-from airflow_provider_raynode.argo.pod_override import pod_override
+from airflow_provider_raynode.argo.pod_override import as_patch, pod_override
 from airflow_provider_raynode.argo.ray_job import is_execution, is_fan_out
 from airflow_provider_raynode.argo.run_source import run_source
 from airflow_provider_raynode.argo.shape import groups_of, operator_class
@@ -226,7 +226,9 @@ def _patch(body: dict[str, Any], task: Any) -> None:
     patch, metadata = pod_override(task.executor_config)
     if patch and "podSpecPatch" in body:
         # Argo takes one: the settings' is laid over the DAG's, key by key at the top.
-        patch = json.dumps({**json.loads(patch), **_parsed(body["podSpecPatch"])}, sort_keys=True)
+        theirs = {key: json.dumps(value, sort_keys=True) for key, value in _parsed(body["podSpecPatch"]).items()}
+        whole = {key: as_patch(value) for key, value in json.loads(patch).items()} | theirs
+        patch = f"{{{', '.join(f'{json.dumps(key)}: {value}' for key, value in sorted(whole.items()))}}}"
     if patch:
         body["podSpecPatch"] = patch
     for key, values in metadata.items():

@@ -20,6 +20,8 @@ from argo_simulator.expressions import evaluate_bool, go_json
 KINDS = ("Workflow", "WorkflowTemplate", "CronWorkflow")
 # The bodies of templates: one of them is a template's type.
 BODIES = ("container", "script", "dag", "steps", "suspend", "resource")
+# MAX_WORKFLOW_SIZE of the controller.
+_MOST_WORKFLOW = 1 << 20
 # What the walk would do wrong without.
 _UNSUPPORTED_SPEC = ("hooks", "artifactRepositoryRef", "workflowTemplateRef", "suspend")
 
@@ -80,6 +82,7 @@ def submit(
     if len(name) > 63:
         raise SimulationRefused(f"the workflow's name {name!r} is longer than 63 characters")
     _set_parameters(spec, parameters)
+    _check_size(kind, spec, parameters)
     uid = uid or str(uuid.uuid4())
     annotations, labels = _metadata_of_run(kind, metadata, document["spec"], spec)
     variables = {
@@ -159,6 +162,13 @@ def _set_parameters(spec: dict[str, Any], values: Mapping[str, str]) -> None:
         each["value"] = any_string(each["value"])
         if "enum" in each and each["value"] not in list(map(any_string, each["enum"])):
             raise SimulationRefused(f"spec.arguments.{each['name']}.value should be present in its enum list")
+
+
+def _check_size(kind: str, spec: dict[str, Any], given: Mapping[str, str]) -> None:
+    """Check the size of a run's object: of one from a template the status has the whole spec, with what was given."""
+    size = len(go_json(spec).encode()) + (len(go_json(dict(given)).encode()) if kind == "WorkflowTemplate" else 0)
+    if size > _MOST_WORKFLOW:
+        raise SimulationRefused(f"workflow is longer than maximum allowed size: {size} bytes of {_MOST_WORKFLOW}")
 
 
 def _parameter_variables(spec: dict[str, Any]) -> dict[str, str]:

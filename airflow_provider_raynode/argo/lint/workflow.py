@@ -27,6 +27,7 @@ from airflow_provider_raynode.argo.lint.naming import (
     object_name_problem,
     pod_name_problem,
 )
+from airflow_provider_raynode.argo.lint.pod_sizes import check_pod_sizes
 from airflow_provider_raynode.argo.lint.reading import entries, has_tag, mapping, text
 from airflow_provider_raynode.argo.lint.references import check_references, texts
 from airflow_provider_raynode.argo.lint.synchronization import check_semaphore_keys, check_synchronization
@@ -86,6 +87,7 @@ def check_document(document: Document, findings: Findings, config_maps: dict[str
         cron, path, spec = mapping(spec, "workflowMetadata"), ("spec", "workflowSpec"), mapping(spec, "workflowSpec")
     context = Context(str(kind), spec, path, mapping(data, "metadata"), findings, cron)
     _check_spec(context)
+    check_pod_sizes(context)
     _check_semaphores(context, config_maps)
 
 
@@ -139,6 +141,7 @@ def _check_size(data: dict[str, Any], findings: Findings) -> None:
     written = json.dumps(data, ensure_ascii=False, separators=(",", ":"), default=str)
     size = len(written.encode()) + 5 * len(_ESCAPED.findall(written))
     if size <= _WARN_BYTES:
+        _check_applied(data, size, findings)
         return
     remedy = (
         "split it into WorkflowTemplates that its tasks call by templateRef, have fewer tasks, or shorten what each of"
@@ -152,6 +155,18 @@ def _check_size(data: dict[str, Any], findings: Findings) -> None:
         findings.error((), message)
     else:
         findings.warning((), message)
+
+
+def _check_applied(data: dict[str, Any], size: int, findings: Findings) -> None:
+    """Add a warning where plain `kubectl apply` fails: it keeps a copy of the object in an annotation."""
+    metadata = mapping(data, "metadata")
+    size += sum(len(f"{key}{value}".encode()) for key, value in mapping(metadata, "annotations").items())
+    if size > _MOST_ANNOTATIONS and metadata.get("name"):
+        findings.warning(
+            (),
+            f"the object has {size} bytes of JSON: kubectl apply keeps a copy of it in an annotation, and Kubernetes"
+            f" takes {_MOST_ANNOTATIONS} bytes of those: use kubectl apply --server-side",
+        )
 
 
 def _check_cron(spec: dict[str, Any], path: Path, findings: Findings) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, PrivateAttr
 
 from airflow_provider_raynode.argo.import_path import below_root
+from airflow_provider_raynode.argo.run_source import literal_text
 from airflow_provider_raynode.argo.settings._merge import Layer
 from airflow_provider_raynode.argo.settings._storage import DAG_VOLUME, GIT_SECRET_VOLUME
 from airflow_provider_raynode.argo.settings._words import AbsolutePath, DataKey, ObjectName
@@ -244,7 +245,7 @@ def _git_layer(git: GitSource) -> Layer:
     clone = {
         "image": git.image,
         "command": ["sh", "-ec", _CLONE, "clone"],
-        "args": [git.repository, git.revision, str(git.depth)],
+        "args": [literal_text(git.repository), literal_text(git.revision), str(git.depth)],
         "workingDir": DAGS_FOLDER,
         "volumeMounts": mounts,
     }

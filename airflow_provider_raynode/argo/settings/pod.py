@@ -60,7 +60,8 @@ class PodKeys(Section):
     env: Env | None = Field(
         default=None,
         description="environment variables: name to text, or to `{secret: …}`, `{config_map: …}`, `{field: …}`; "
-        "or Kubernetes' list",
+        "or Kubernetes' list. In a text `$(NAME)` is the value of a variable before it, as everywhere in Kubernetes; "
+        "`$$` is one `$`",
     )
     volumes: Volumes | None = Field(
         default=None,

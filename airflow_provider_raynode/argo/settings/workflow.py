@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, ModelWrapValidatorHandler, PrivateAttr, ValidationError, model_validator
 
+from airflow_provider_raynode.argo.run_source import literal_text
 from airflow_provider_raynode.argo.settings._connections import (
     catalog_connection,
     connection_variable,
@@ -377,7 +378,7 @@ class ArgoSettings(PodKeys):
         if self.claims_catalog:
             mounts = {CLAIM_PATH: {"name": CLAIM}}
             return {"env": {CATALOG_VARIABLE: {"value": CLAIM_PATH}}, "volume_mounts": mounts}
-        return {} if self.catalog is None else {"env": {CATALOG_VARIABLE: {"value": self.catalog}}}
+        return {} if self.catalog is None else {"env": {CATALOG_VARIABLE: {"value": literal_text(self.catalog)}}}
 
     @property
     def claims_catalog(self) -> bool:

@@ -247,6 +247,32 @@ def test_a_pod_override_is_a_patch() -> None:
     }
 
 
+@pytest.mark.parametrize("settings", [{}, {"pod_spec_patch": {"hostname": "{{workflow.name}}"}}])
+def test_what_stands_in_a_pod_override_is_none_of_argos(settings: dict[str, Any]) -> None:
+    """A tag in the settings is Argo's, and stays."""
+    env = [{"name": "A", "value": "{{workflow.name}} {{ ds }} {{"}]
+    with DAG("override", schedule=None) as dag:
+        one_task(executor_config={"pod_override": {"spec": {"containers": [{"name": "base", "env": env}]}}})
+    (manifest,) = exported(dag, settings={**SETTINGS, **settings})
+    patch = templates(manifest)["task"]["podSpecPatch"]
+    assert json.loads(patch)["containers"] == [{"name": "main", "env": env}]
+    assert ("{{" in patch) == bool(settings)
+
+
+def test_texts_that_are_not_kubernetes_arrive_as_they_are() -> None:
+    """What Kubernetes would read as the value of a variable: in paths, the catalog, a repository."""
+    git = {"repository": "https://x/$(A).git", "revision": "a$$b", "path": "dags/$(A)"}
+    settings = {"catalog": "s3://bucket/$(HOME)", "dag_source": {"git": git}, "configuration_file": "/etc/$(A).yaml"}
+    with DAG("dollars", schedule=None) as dag:
+        one_task()
+    (manifest,) = exported(dag, settings=settings)
+    template = templates(manifest)["task"]
+    assert {"name": "AIRFLOW__RAYNODE__CATALOG", "value": "s3://bucket/$$(HOME)"} in template["script"]["env"]
+    assert "--configuration-file=/etc/$$(A).yaml" in template["script"]["args"]
+    assert any(each.startswith("--pipeline-file=") and "/$$(A)/" in each for each in template["script"]["args"])
+    assert template["initContainers"][0]["args"][:2] == ["https://x/$$(A).git", "a$$$$b"]
+
+
 def test_a_pod_override_of_the_kubernetes_client_is_the_same() -> None:
     client = pytest.importorskip("kubernetes.client", reason="the package kubernetes is not installed")
     container = client.V1Container(name="base", env=[client.V1EnvVar(name="A", value="b")])
