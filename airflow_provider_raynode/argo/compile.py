@@ -14,7 +14,6 @@ from airflow_provider_raynode.argo.names import (
     GATE,
     GROUP_PREFIX,
     RAY_JOB_SUFFIX,
-    argo_name,
     argo_names,
     template_names,
     workflow_name,
@@ -26,7 +25,7 @@ from airflow_provider_raynode.argo.run_source import LOGICAL_DATE, literal_text,
 from airflow_provider_raynode.argo.schedule import Kind, Schedule
 from airflow_provider_raynode.argo.shape import has_default
 from airflow_provider_raynode.argo.structure import structure_hash
-from airflow_provider_raynode.argo.templates import OUTPUTS, Templates, semaphore_of
+from airflow_provider_raynode.argo.templates import MAX_ACTIVE_RUNS, OUTPUTS, Templates, semaphore_of
 from airflow_provider_raynode.argo.yaml_writer import Commented
 
 if TYPE_CHECKING:
@@ -168,7 +167,7 @@ class _Compiler:
                 round(self._dag.dagrun_timeout.total_seconds()), "Airflow: dagrun_timeout"
             )
         if self._limits_runs():
-            reference = {"name": self._config_map, "key": "max-active-runs"}
+            reference = {"name": self._config_map, "key": MAX_ACTIVE_RUNS}
             spec["synchronization"] = {"semaphores": [{"configMapKeyRef": reference}]}
         return {**spec, **self._settings.workflow_fields(), "templates": templates}
 
@@ -196,12 +195,13 @@ class _Compiler:
     def _limits(self) -> Iterable[dict[str, Any]]:
         """Yield the ConfigMap of the semaphores' sizes, where the DAG has limits that Airflow would hold."""
         pools = {task.pool for task in self._dag.tasks} & set(self._settings.pools)
-        sizes = {argo_name(pool): str(self._settings.pools[pool]) for pool in sorted(pools)}
+        keys = self._templates.semaphore_keys
+        sizes = {keys[pool]: str(self._settings.pools[pool]) for pool in sorted(pools)}
         for task in self._dag.tasks:
             if task.max_active_tis_per_dag is not None:
-                sizes[argo_name(semaphore_of(task))] = str(task.max_active_tis_per_dag)
+                sizes[keys[semaphore_of(task)]] = str(task.max_active_tis_per_dag)
         if self._limits_runs():
-            sizes["max-active-runs"] = str(self._dag.max_active_runs)
+            sizes[MAX_ACTIVE_RUNS] = str(self._dag.max_active_runs)
         if sizes:
             metadata: dict[str, Any] = {"name": self._config_map}
             if self._settings.namespace:

@@ -8,11 +8,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo import ray_job
 from airflow_provider_raynode.argo.expansion import index_outputs
-from airflow_provider_raynode.argo.names import argo_name
+from airflow_provider_raynode.argo.names import argo_name, unique_names
 from airflow_provider_raynode.argo.needs import needs_of
 from airflow_provider_raynode.argo.outcome import NO_RETRY_CODES
 from airflow_provider_raynode.argo.pod_override import as_patch, pod_override
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.argo.settings import ArgoSettings, PodSettings
 
 OUTPUTS = "/tmp/raynode-outputs"
+MAX_ACTIVE_RUNS = "max-active-runs"
 # Seconds over a task's execution_timeout after which Argo ends its pod: room for the start and for on_kill.
 _GRACE_S = 300
 # A pod that only counts has nothing to fail by: it is started again where it was lost.
@@ -157,15 +159,22 @@ class Templates:
         script = {"command": [*program, "argo", "run-task"], "args": arguments, **container}
         return {**script, "source": run_source(self.dag)}
 
+    @cached_property
+    def semaphore_keys(self) -> dict[str, str]:
+        """The keys of the semaphores of pools and of tasks, by what they are called in Airflow: one each."""
+        tasks = [semaphore_of(task) for task in self.dag.tasks if task.max_active_tis_per_dag is not None]
+        return unique_names(dict.fromkeys([*sorted(self.settings.pools), *tasks]), taken=(MAX_ACTIVE_RUNS,))
+
     def _limits(self, task: Any) -> dict[str, Any]:
         found: dict[str, Any] = {}
         if task.execution_timeout is not None and not waits_elsewhere(task):
             found["activeDeadlineSeconds"] = _seconds(task.execution_timeout) + _GRACE_S
-        keys = [task.pool] if task.pool in self.settings.pools else []
+        names = [task.pool] if task.pool in self.settings.pools else []
         if task.max_active_tis_per_dag is not None:
-            keys.append(semaphore_of(task))
-        if keys:
-            semaphores = [{"configMapKeyRef": {"name": self.pools_config_map, "key": argo_name(key)}} for key in keys]
+            names.append(semaphore_of(task))
+        if names:
+            keys = [self.semaphore_keys[name] for name in names]
+            semaphores = [{"configMapKeyRef": {"name": self.pools_config_map, "key": key}} for key in keys]
             found["synchronization"] = {"semaphores": semaphores}
         return found
 

@@ -98,6 +98,25 @@ def test_groups_and_ray_jobs_have_small_names_too() -> None:
     assert sum(each.endswith("-rayjob") for each in found) == 3
 
 
+def test_pools_and_tasks_whose_names_meet_have_semaphores_of_their_own() -> None:
+    pools = {"a_b": 1, "a-b": 2, "max_active_runs": 3}
+    with DAG("semaphores", schedule=None, max_active_runs=5) as dag:
+        for number, name in enumerate(pools):
+            work.override(task_id=f"t{number}", pool=name)()
+        for number, name in enumerate(("x_y", "x-y"), 6):
+            work.override(task_id=name, max_active_tis_per_dag=number)()
+    text = export_dag(dag, Path("dags/x.py"), settings={"catalog": "s3://bucket/raynode", "pools": pools}).text
+    manifest, config_map = yaml.safe_load_all(text)
+    assert sorted(config_map["data"].values()) == ["1", "2", "3", "5", "6", "7"]
+    assert config_map["data"]["max-active-runs"] == "5"
+    asked = {
+        each["configMapKeyRef"]["key"]
+        for template in manifest["spec"]["templates"]
+        for each in template.get("synchronization", {}).get("semaphores", [])
+    }
+    assert asked == set(config_map["data"]) - {"max-active-runs"}
+
+
 @pytest.mark.parametrize(("kind", "count"), [("container: {image: a}", 1), ("suspend: {duration: '0'}", 0)])
 def test_the_lint_knows_which_names_pods_cannot_have(kind: str, count: int) -> None:
     text = f"""
