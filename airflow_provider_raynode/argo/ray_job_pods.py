@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 # KubeRay's name of the submitter's container.
 _SUBMITTER = "ray-job-submitter"
+_SUBMITTER_MAY_USE = 1_000_000_000
 # KubeRay sets it with tokens only; without it a token file in the image's home would make Ray ask for tokens.
 _NO_TOKENS = {"RAY_AUTH_MODE": "disabled"}
 
@@ -42,7 +43,7 @@ def submitter_pod(cluster: KubeRay, *, deadline_s: int) -> dict[str, Any]:
         "env": _env({} if cluster.token_authentication else _NO_TOKENS),
         "resources": {
             "requests": {"cpu": f"{own.num_cpus:g}", "memory": str(own.memory)},
-            "limits": {"cpu": f"{max(own.num_cpus, 1):g}", "memory": str(own.memory)},
+            "limits": {"cpu": f"{max(own.num_cpus, 1):g}", "memory": str(max(own.memory, _SUBMITTER_MAY_USE))},
         },
         "securityContext": cluster.container_security_context,
     }

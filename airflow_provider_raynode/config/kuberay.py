@@ -77,7 +77,9 @@ class Submitter(Section):
     """The pod that submits the job and shows its log; it has the head's image and the cluster's service account."""
 
     num_cpus: PositiveNumber = Field(default=0.5, description="CPUs that it asks for; it may use one")
-    memory: PositiveInteger = Field(default=500_000_000, description="memory of the pod, in bytes")
+    memory: PositiveInteger = Field(
+        default=300_000_000, description="memory that it asks for, in bytes; it may use a gigabyte"
+    )
     node_selector: dict[str, str] | None = Field(
         default=None, description="labels of the nodes to run on; left out: the head's"
     )

@@ -289,6 +289,7 @@ def substituted(manifest: str) -> dict[str, Any]:
 TEXTS = [
     "{{workflow.name}}", "{{= sprig.now() }}", "a {{ b", "{{{x}}}", "}}{{", "$(HOME)", "$$", "$HOME", "it's \"so\"",
     "a\nb\n", " x ", "yes", "1", "", "größe", "#", "- a", "a: b", "\\u007b", "{", "%s",
+    "{{x}} " + "a few words " * 20, "a few words " * 20, "words  apart " * 20 + "\n", "#" * 200, "a b: c " * 40,
 ]  # fmt: skip
 
 
@@ -369,6 +370,23 @@ def test_the_job_waits_for_what_its_execution_task_waits_for() -> None:
     assert job["depends"] == "search-fan-out.Succeeded && first && second"
     assert "tasks['first'].status == 'Succeeded'" in job["when"]
     assert job["when"].startswith("{{= tasks['search-fan-out'].outputs.parameters.state == 'success' && ")
+
+
+def test_the_example_of_the_docs_can_be_exported(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parents[3] / "docs/argo.md").read_text()
+    ray, settings = re.findall(r"```yaml\n(.*?)```", text.split("\n### RayJobs\n")[1], flags=re.DOTALL)[:2]
+    (tmp_path / "search.yaml").write_text(ray)
+    (tmp_path / "argo.yaml").write_text(settings)
+
+    def learn(learning_rate: float) -> dict[str, float]:
+        return {"accuracy": learning_rate}
+
+    with DAG("docs", schedule=None) as dag:
+        ray_node("search", python_callable=learn, ray_config=str(tmp_path / "search.yaml"))
+    exported = export_dag(dag, Path("x.py"), settings=str(tmp_path / "argo.yaml"), ray="rayjob")
+    assert exported.warnings == ()
+    job = yaml.safe_load(template_of(exported)["resource"]["manifest"])
+    assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]["nodeSelector"] == {"pool": "gpu"}
 
 
 # -- the catalog -------------------------------------------------------------------------------------------------------
