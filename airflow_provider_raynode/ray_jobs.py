@@ -74,6 +74,11 @@ class RayJob:
             return self.job in ("FAILED", "STOPPED")
         return self.deployment in ("Complete", "Failed", "ValidationFailed")
 
+    @property
+    def left_behind(self) -> bool:
+        """Whether KubeRay has failed it before Ray ended its job: its driver may run on, its submitter wait for it."""
+        return self.deployment == "Failed" and self.job not in ("SUCCEEDED", "FAILED", "STOPPED")
+
     def __str__(self) -> str:
         """Say how it stands, in KubeRay's words."""
         states = [f"jobDeploymentStatus {self.deployment or 'not set'}", f"jobStatus {self.job or 'not set'}"]
@@ -133,14 +138,17 @@ class RayJobs:
     def end_all(self, uid: str, *, timeout_s: float) -> bool:
         """Delete the RayJobs of a workflow that have not finished, and wait until they are gone.
 
-        Those that have finished are left to their `ttlSecondsAfterFinished`: their logs are there till then.
+        So are those that KubeRay has failed while something of them runs: after a deadline and the ttl the submitter's
+        Job starts a pod that waits for the cluster until its own deadline. Those that have finished are left to their
+        `ttlSecondsAfterFinished`: their logs are there till then.
 
         :return: whether all are gone; after `timeout_s` the rest is Kubernetes' business.
         :raises KubernetesApiError: see `find`.
         """
         deadline = self._clock() + timeout_s
         while True:
-            left = [job for job in self.of_workflow(uid) if job.deleting or not job.finished]
+            found = self.of_workflow(uid)
+            left = [job for job in found if job.deleting or not job.finished or job.left_behind]
             for job in left:
                 if not job.deleting:
                     self.delete(job)

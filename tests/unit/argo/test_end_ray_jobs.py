@@ -61,6 +61,13 @@ def test_what_runs_of_this_run_is_ended_and_nothing_else(kubernetes: Kubernetes)
     assert end() == 0, "a second time there is nothing to do"
 
 
+@pytest.mark.parametrize("job", ["", "PENDING", "RUNNING"])
+def test_what_kuberay_has_failed_while_it_runs_is_ended(kubernetes: Kubernetes, job: str) -> None:
+    kubernetes.put("rayjobs", ray_job("deadline", "Failed", job, reason="DeadlineExceeded"))
+    assert end() == 0
+    assert kubernetes.names("rayjobs") == []
+
+
 def test_a_ray_job_that_comes_meanwhile_is_ended_too(kubernetes: Kubernetes) -> None:
     kubernetes.put("rayjobs", ray_job("first"))
     kubernetes.on_delete = lambda found: found["metadata"]["name"] != "first"  # its finalizer takes a while
