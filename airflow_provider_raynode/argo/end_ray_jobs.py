@@ -77,6 +77,10 @@ def make_way(jobs: RayJobs, name: str, spec_sha256: str, *, settle_s: float) -> 
 
 
 def _end(jobs: RayJobs, job: RayJob) -> None:
+    if job.finished and not job.succeeded:
+        # Nobody can ask for it afterwards.
+        for cause in jobs.causes(job):
+            log.info("raynode: %s", cause)
     if not jobs.end(job, timeout_s=_GONE_S):
         raise KubernetesApiError(f"{job.name} was to be deleted and is still there after {_GONE_S:g} s")
 

@@ -113,7 +113,7 @@ class KubeRay(Section):
     )
     image_pull_secrets: list[Text] = Field(default_factory=list, description="names of Secrets for the image")
     ray_version: Version = Field(default="2.60.0", description="version of Ray in the image")
-    service_account: Text | None = Field(default=None, description="service account of the pods")
+    service_account: Text | None = Field(default=None, description="service account of the pods; it may get workflows")
     token_authentication: Switch = Field(
         default=True,
         description="whether the cluster, its Jobs API above all, asks for a token, which KubeRay makes and gives to "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,3 +122,30 @@ def test_a_run_that_may_not_end_its_ray_jobs_says_so(argo: Argo, kuberay: KubeRa
     node = argo.last.node("onExit")
     assert node.phase == "Failed"
     assert "{apiGroups: ['ray.io'], resources: [rayjobs], verbs: [list]}" in node.log
+
+
+def test_a_ray_job_that_argo_has_lost_sight_of_is_waited_for(argo: Argo, kuberay: KubeRay, tmp_path: Path) -> None:
+    """The pod that waits is lost and there is no try left; the search still runs, so its end is the node's."""
+    kubernetes = kuberay.kubernetes
+    kuberay.broken = lambda found: {"jobDeploymentStatus": "Running", "jobStatus": "RUNNING"}
+
+    def handler(manifest: dict[str, Any], action: str) -> Any:
+        kuberay(manifest, action)
+        name = manifest["metadata"]["name"]
+        threading.Thread(target=fail_when_waited_for, args=(name,), daemon=True).start()
+        return lambda: None
+
+    def fail_when_waited_for(name: str) -> None:
+        while kubernetes.requests.count(("get", "rayjobs", name)) < 5:
+            time.sleep(0.05)
+        status = {"jobDeploymentStatus": "Failed", "jobStatus": "FAILED", "message": "the head is gone"}
+        kubernetes.objects["rayjobs", name]["status"] = status
+
+    path = tmp_path / "lost_sight.py"
+    text = DAG_FILE.replace("each.expand(i=[0, 1])", "").replace('"retries": 1', '"retries": 0')
+    path.write_text(text.format(folder=str(tmp_path), callback="None", catalog=str(argo.catalog)))
+    outcome = argo.run(load_dag(path), path, ray="rayjob", resource_handler=handler, env=kubernetes.env)
+    assert outcome.states[("search.tune", -1)] == "failed"
+    log = argo.last.node("search-tune").log
+    assert "Attached to job" in log
+    assert "the head is gone" in log

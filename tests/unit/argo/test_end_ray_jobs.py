@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kubernetes_stand_in import UID, Kubernetes, ray_job
@@ -148,6 +151,26 @@ def test_its_pods_are_waited_for(kubernetes: Kubernetes) -> None:
     kubernetes.rights = {("get", "rayjobs"), ("delete", "rayjobs")}
     time = Time()
     assert (way(kubernetes, time), time.now) == ([], 0), "where it may not look, it goes on"
+
+
+def test_why_it_failed_is_said_before_it_goes(kubernetes: Kubernetes) -> None:
+    waiting = {"state": {"waiting": {"reason": "ErrImagePull", "message": "not found"}}}
+    head = {"metadata": {"name": "head", "labels": {"ray.io/cluster": f"{NAME}-c"}}}
+    kubernetes.put("rayjobs", ray_job(NAME, "Failed", "", reason="DeadlineExceeded"))
+    kubernetes.put("pods", {**head, "status": {"containerStatuses": [waiting]}})
+
+    def delete(found: dict[str, Any]) -> bool:
+        kubernetes.objects.pop(("pods", "head"))
+        return True
+
+    kubernetes.on_delete = delete
+    # By a process of its own: the test's own logging is pytest's.
+    arguments = ["argo", "make-way", f"--name={NAME}", "--spec-sha256=abc"]
+    code = f"from airflow_provider_raynode.cli import main; main({arguments})"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "pod head: ErrImagePull: not found" in said
+    assert f"deleting RayJob {NAME}: jobDeploymentStatus Failed, jobStatus not set, reason DeadlineExceeded" in said
+    assert kubernetes.names("rayjobs") == []
 
 
 def test_one_that_is_just_ending_is_not_adopted(kubernetes: Kubernetes) -> None:
