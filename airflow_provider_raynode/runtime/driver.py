@@ -130,10 +130,13 @@ class Driver:
         """Return the result that there is without any work of this driver's; else the search is its own from now on."""
         admission = Admission(self.spec, self._sha256, self._attempt)
         result = admission.result()
-        if result is None and not admission.wait(self._lease):
+        if result is None:
+            self._watch.waits_for = "another one that works on its search"
+            held = admission.wait(self._lease)
+            self._watch.waits_for = ""
             result = admission.result()
-        elif result is None and (result := admission.result()) is not None:
-            self._lease.release()
+            if held and result is not None:
+                self._lease.release()
         if result is not None:
             log.info(
                 "raynode: the job %s ended before as %s: no trial is run, and its result stays as it is",

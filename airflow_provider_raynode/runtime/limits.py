@@ -52,6 +52,8 @@ class Watch:
         self._embedded = not attaches
         self._attached = not attaches or spec.limits.attach_timeout_s is None
         self._observer: Observer | None = None
+        # What the driver waits for before it begins, in words.
+        self.waits_for = ""
         self._begin = time.monotonic()
         self._deadline_s = deadline_s
         self._left_s = None if deadline_s is None else time_left(deadline_s, cluster_age())
@@ -114,6 +116,8 @@ class Watch:
         from airflow_provider_raynode.runtime.search import asked_resources
 
         text = f"no trial started within startup_timeout_s ({seconds:g} s)"
+        if self.waits_for:
+            return f"{text}: the driver waits for {self.waits_for}"
         if not ray.is_initialized():
             if not self._embedded:
                 return f"{text}: the driver did not connect to the cluster"
