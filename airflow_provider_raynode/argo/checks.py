@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.expansion import mapped_node, source_ids
 from airflow_provider_raynode.argo.graph import tasks_between
 from airflow_provider_raynode.argo.pod_override import pod_override_problem
-from airflow_provider_raynode.argo.schedule import Schedule
+from airflow_provider_raynode.argo.schedule import Schedule, run_bounds
 from airflow_provider_raynode.argo.shape import has_default, operator_class, rule_of, scope_of
 from airflow_provider_raynode.config._section import did_you_mean
 from airflow_provider_raynode.exceptions import RayNodeError
@@ -25,6 +26,7 @@ ALLOWABLE = {
     "deadline": "no deadline alert is sent",
     "earlier-runs": "a task that asks for an earlier run fails",
     "end-date": "the task runs as long as the DAG does",
+    "start-date": "the task runs as soon as the DAG does",
     "fail-fast": "the other tasks go on when one has failed",
     "group-trigger-rule": "the rule is decided for each map index by itself",
     "max-active-tis": "the instances of the task are limited by max_active_tasks alone",
@@ -132,9 +134,14 @@ def _of_dag(dag: DAG, schedule: Schedule) -> Iterator[Refusal]:
 def _of_dates(dag: DAG) -> Iterator[Refusal]:
     if dag.catchup:
         yield Refusal("catchup", "Argo makes no runs for the past", "set catchup=False; submit past runs by hand")
+    start, end = run_bounds(dag)
     for task in dag.tasks:
-        if task.end_date is not None and task.end_date != dag.end_date:
-            reason = f"the task's own end_date ({task.end_date:%Y-%m-%d %H:%M}) ends it before the DAG"
+        # Airflow makes no instance of a task for a date outside its own.
+        if task.start_date is not None and start is not None and task.start_date > max(start, datetime.now(UTC)):
+            reason = f"the task's own start_date ({task.start_date:%Y-%m-%d %H:%M}) begins after the DAG's runs"
+            yield Refusal("start-date", reason, "give it to the DAG, or export again then", task.task_id)
+        if task.end_date is not None and (end is None or task.end_date < end):
+            reason = f"the task's own end_date ({task.end_date:%Y-%m-%d %H:%M}) ends it before the DAG's runs"
             yield Refusal("end-date", reason, "give it to the DAG", task.task_id)
 
 

@@ -198,6 +198,15 @@ def _zone(timezone: Any) -> str:
     return name
 
 
+def run_bounds(dag: DAG) -> tuple[datetime | None, datetime | None]:
+    """Return the first and the last date of a DAG's runs, as Airflow's scheduler takes them from DAG and tasks."""
+    starts = [task.start_date for task in dag.tasks if task.start_date] + ([dag.start_date] if dag.start_date else [])
+    ends = [task.end_date for task in dag.tasks if task.end_date]
+    if not ends or len(ends) < len(dag.tasks):
+        return min(starts, default=None), dag.end_date
+    return min(starts, default=None), max([*ends, *([dag.end_date] if dag.end_date else [])])
+
+
 def _dated(schedule: Schedule, dag: DAG, now: datetime) -> Schedule:
     """Return the schedule with the conditions that start_date and end_date make, and with what is to be told."""
     if schedule.problems:
@@ -206,17 +215,21 @@ def _dated(schedule: Schedule, dag: DAG, now: datetime) -> Schedule:
     from airflow_provider_raynode.argo.task_sdk import FireTimes
 
     times = FireTimes(dag.timetable)
+    if never := times.never(now):
+        reason = f"the schedule {never!r} names no date that there is"
+        return replace(schedule, crons=(), problems=(ScheduleProblem("cron-syntax", reason, "name another"),))
+    start, end = run_bounds(dag)
     notes = daylight_notes(times, schedule.crons, schedule.timezone, now)
     conditions: list[str] = []
-    if dag.start_date is not None:
-        first = times.first(dag.start_date)
+    if start is not None:
+        first = times.first(start)
         if first > now:
             conditions.append(f"now() >= date('{_go(first - _SLACK)}')")
-    if dag.end_date is not None:
-        end = times.after_last(dag.end_date)
-        conditions.append(f"now() < date('{_go(end - _SLACK)}')")
-        if end <= now:
-            notes.append(f"end_date {dag.end_date:%Y-%m-%d %H:%M} has passed: as in Airflow, no run begins any more")
+    if end is not None:
+        after = times.after_last(end)
+        conditions.append(f"now() < date('{_go(after - _SLACK)}')")
+        if after <= now:
+            notes.append(f"end_date {end:%Y-%m-%d %H:%M} has passed: as in Airflow, no run begins any more")
     if times.runs_at_once:
         notes.append("run_immediately is ignored: the first run begins at the schedule's next time")
     when = f"{{{{= {' && '.join(conditions)} }}}}" if conditions else ""

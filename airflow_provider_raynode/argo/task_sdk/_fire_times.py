@@ -21,6 +21,17 @@ class FireTimes:
         self._at_end = not hasattr(self._each[0], "_run_immediately")
         self.runs_at_once = any(getattr(each, "_run_immediately", False) for each in self._each)
 
+    def never(self, now: datetime) -> str:
+        """Return a cron line that never fires, such as one for the 31st of February; empty where all do."""
+        from croniter import CroniterBadDateError  # type: ignore[import-untyped]
+
+        for each in self._each:
+            try:
+                each._get_next(_pendulum(now))
+            except CroniterBadDateError:
+                return str(each._expression)
+        return ""
+
     def first(self, start: datetime) -> datetime:
         """Return when the first run starts that is not before a start_date."""
         found: list[datetime] = [each._align_to_next(_pendulum(start)) for each in self._each]

@@ -121,10 +121,24 @@ def test_what_stands_behind_a_refusal_is_told_with_it() -> None:
     start = datetime(2020, 1, 1, tzinfo=UTC)
     with DAG("dags", schedule=timedelta(days=1), catchup=True, start_date=start, params=params) as dag:
         operator(end_date=datetime(2026, 1, 1, tzinfo=UTC))
+        PythonOperator(task_id="other", python_callable=print)
     assert features_of(dag) == {"": {"timetable", "catchup", "param-name"}, "t": {"end-date"}}
     with DAG("dags", schedule="0 0 L * *", catchup=True, start_date=start, params=params) as dag:
         operator()
     assert features_of(dag) == {"": {"cron-syntax", "catchup", "param-name"}}
+
+
+def test_dates_of_tasks_that_are_not_the_dags() -> None:
+    end, later = datetime(2040, 1, 1, tzinfo=UTC), datetime(2041, 1, 1, tzinfo=UTC)
+    with DAG("dates", schedule="@daily", default_args={"end_date": end}) as dag:
+        operator()
+    assert features_of(dag) == {}, "all tasks have it: then it is the DAG's, as in Airflow"
+    assert "2040-01-01T23:59:30Z" in schedule_of(dag).when
+    with DAG("dates", schedule="@daily", start_date=datetime(2020, 1, 1, tzinfo=UTC)) as dag:
+        operator(end_date=end)
+        PythonOperator(task_id="new", python_callable=print, start_date=later)
+        PythonOperator(task_id="old", python_callable=print, start_date=datetime(2021, 1, 1, tzinfo=UTC))
+    assert features_of(dag) == {"t": {"end-date"}, "new": {"start-date"}}
 
 
 def test_each_thing_is_told_once() -> None:

@@ -160,6 +160,11 @@ def test_what_argo_does_not_have(schedule: Any, feature: str) -> None:
     assert problem.reason and problem.remedy
 
 
+def test_a_date_that_there_is_not() -> None:
+    (problem,) = schedule_of(DAG("never", schedule="0 0 30 2 *")).problems
+    assert (problem.feature, problem.reason) == ("cron-syntax", "the schedule '0 0 30 2 *' names no date that there is")
+
+
 def test_all_lines_of_a_schedule_are_looked_at() -> None:
     timetable = MultipleCronTriggerTimetable("0 0 L * *", "0 0 * * *", "0 0 * * 5#1", timezone="UTC")
     problems = schedule_of(DAG("several", schedule=timetable)).problems
