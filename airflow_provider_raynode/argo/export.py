@@ -120,9 +120,10 @@ def export_dag(
         record_runs=asks and not chosen.claims_catalog,
     )
     manifests += chosen.manifests(dag_file)
+    kuberay = ", with KubeRay 1.6 or newer" if ray == "rayjob" else ""
     header = (
         f"DAG {dag.dag_id} of {dag_file.name}, by airflow-provider-raynode {__version__} for Argo Workflows 3.7.16, "
-        "4.0.7\nor newer. Not to be edited: change the DAG or the settings, and export again."
+        f"4.0.7\nor newer{kuberay}. Not to be edited: change the DAG or the settings, and export again."
     )
     text = "---\n".join(
         write_yaml(manifest, header=header if number == 0 else "") for number, manifest in enumerate(manifests)

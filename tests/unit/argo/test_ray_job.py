@@ -385,6 +385,7 @@ def test_the_example_of_the_docs_can_be_exported(tmp_path: Path) -> None:
         ray_node("search", python_callable=learn, ray_config=str(tmp_path / "search.yaml"))
     exported = export_dag(dag, Path("x.py"), settings=str(tmp_path / "argo.yaml"), ray="rayjob")
     assert exported.warnings == ()
+    assert "or newer, with KubeRay 1.6 or newer. Not to be edited" in exported.text
     job = yaml.safe_load(template_of(exported)["resource"]["manifest"])
     assert job["spec"]["rayClusterSpec"]["workerGroupSpecs"][0]["template"]["spec"]["nodeSelector"] == {"pool": "gpu"}
 
