@@ -257,6 +257,8 @@ def _is_called(task: Any, name: str) -> bool:
 def _storage_warnings(config: RayConfig, cluster: KubeRay, fan_out: Any, settings: ArgoSettings) -> Iterator[str]:
     uri, pod = catalog_of(config, fan_out, settings), _pod(settings, fan_out)
     if uri is None:
+        if not settings.claims_catalog:
+            yield "the settings do not say the catalog in clear text: whether the RayJob reaches it was not checked"
         return
     path = _folder(uri)
     if path is not None:

@@ -451,6 +451,13 @@ def test_another_volume_at_the_same_path_is_told(volume: Any, mount: Any, told: 
     assert any(told in each for each in export(config(kuberay), ON_A_VOLUME).warnings)
 
 
+def test_a_catalog_that_the_export_does_not_see_is_told() -> None:
+    for settings in ({"env_from": [{"config_map": "c"}]}, {"configuration_file": "/etc/raynode.yaml"}):
+        assert any(
+            "whether the RayJob reaches it was not checked" in each for each in export(config(), settings).warnings
+        )
+
+
 def test_a_nodes_own_folder_that_the_tasks_do_not_mount_is_told() -> None:
     own = config({"volumes": CLAIM, "volume_mounts": MOUNT})
     own["catalog"] = {"uri": "/catalog"}
