@@ -56,6 +56,9 @@ def add_run_task_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="JSON",
         help='which instance of a mapped task: {"map_index": 2}, or its map variables by name: {"dataset": "wine"}',
     )
+    parser.add_argument(
+        "--map-index", default="", metavar="N", help='the same by its number: short for {"map_index": N}'
+    )
     parser.add_argument("--tag", default="", help="a label for the task's record")
     parser.add_argument("--parameters-file", default="", metavar="FILE", help="the run's params (YAML or JSON)")
     _add_run_file(parser)

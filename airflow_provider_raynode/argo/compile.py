@@ -9,15 +9,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.conditions import depends_after, depends_of, gate_depends, when_after, when_of
+from airflow_provider_raynode.argo.expansion import INDEXES, indexes_output
 from airflow_provider_raynode.argo.graph import Node, Scope, build_scopes
 from airflow_provider_raynode.argo.names import (
+    EMPTY,
+    ENTRY,
     GATE,
     GROUP_PREFIX,
+    ON_EXIT,
     RAY_JOB_SUFFIX,
     argo_names,
+    label_value,
     template_names,
     workflow_name,
 )
+from airflow_provider_raynode.argo.pod_fields import pod_fields, without_fields
 from airflow_provider_raynode.argo.ray_job import INDEX as RAY_JOB_INDEX
 from airflow_provider_raynode.argo.ray_job import OUTPUTS as RAY_JOB_OUTPUTS
 from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, ray_job_of, resource_template
@@ -25,7 +31,17 @@ from airflow_provider_raynode.argo.run_source import LOGICAL_DATE, literal_text,
 from airflow_provider_raynode.argo.schedule import Kind, Schedule
 from airflow_provider_raynode.argo.shape import has_default
 from airflow_provider_raynode.argo.structure import structure_hash
-from airflow_provider_raynode.argo.templates import MAX_ACTIVE_RUNS, OUTPUTS, Templates, semaphore_of
+from airflow_provider_raynode.argo.template_defaults import defaults_for, without_defaults
+from airflow_provider_raynode.argo.templates import (
+    INDEX_LABEL,
+    MAX_ACTIVE_RUNS,
+    OUTPUTS,
+    TASK_LABEL,
+    Templates,
+    Use,
+    inputs_of,
+    semaphore_of,
+)
 from airflow_provider_raynode.argo.yaml_writer import Commented
 
 if TYPE_CHECKING:
@@ -35,8 +51,9 @@ if TYPE_CHECKING:
 
 _API = "argoproj.io/v1alpha1"
 _KINDS = {"workflow": "Workflow", "template": "WorkflowTemplate", "cron": "CronWorkflow"}
-_ENTRY, _EMPTY, _ON_EXIT = "dag", "empty", "on-exit"
 _RUN_ID = "{{workflow.name}}.{{workflow.uid}}"
+DAG_LABEL, DATE_LABEL = "raynode/dag-id", "raynode/logical-date"
+_STEP, _INDEX = "{{inputs.parameters.step}}", "{{inputs.parameters.index}}"
 
 
 def compile_dag(
@@ -97,39 +114,69 @@ class _Compiler:
         if kind == "cron":
             self._run.insert(2, "--scheduled-time={{workflow.scheduledTime}}")
         self._scopes = build_scopes(dag)
-        groups = {self._group_template(scope.name) for scope in self._scopes if scope.id is not None}
-        ray = {f"{each}{RAY_JOB_SUFFIX}" for each in template_names(dag).values()} if ray_jobs else set()
         self._templates = Templates(
             dag,
             settings,
             [
                 *self._common,
                 "--step-name={{inputs.parameters.step}}",
-                "--map-variable={{inputs.parameters.map}}",
+                "--map-index={{inputs.parameters.index}}",
                 *self._run,
+                "--decide={{inputs.parameters.decide}}",
                 f"--outputs={OUTPUTS}",
             ],
             self._config_map,
-            taken={_ENTRY, _EMPTY, _ON_EXIT, *groups, *ray},
             ray_jobs=ray_jobs,
         )
 
     def manifests(self) -> list[dict[str, Any]]:
-        scopes = [(scope, self._dag_tasks(scope)) for scope in self._scopes]
-        names = self._templates.named()
-        templates: list[Any] = []
-        for scope, tasks in scopes:
-            for task in tasks:
-                body = task.value
-                body["template"] = names[body["template"]][0] if body["template"] in names else body["template"]
-            templates.append(self._scope_template(scope, tasks))
-        templates += [self._pod_template(key, name, body) for key, (name, body) in names.items()]
-        templates += self._ray_templates.values()
-        if any(node.podless for scope in self._scopes for node in scope.nodes) or any(s.gate for s in self._scopes):
-            templates.append(Commented({"name": _EMPTY, "suspend": {"duration": "0"}}, "Nothing to do: no pod."))
+        templates = [self._scope_template(scope, self._dag_tasks(scope)) for scope in self._scopes]
+        pods = [self._pod_template(name, *found) for name, found in self._templates.found().items()]
+        pods += self._ray_templates.values()
         if self._ends():
-            templates.append(self._on_exit())
-        return [self._workflow(self._spec(templates)), *self._limits()]
+            pods.append(self._on_exit())
+        everywhere, pods = self._said_once(pods)
+        templates += pods
+        if any(node.podless for scope in self._scopes for node in scope.nodes) or any(s.gate for s in self._scopes):
+            body = {"name": EMPTY, "inputs": {"parameters": [{"name": "step", "value": ""}]}}
+            templates.append(Commented({**body, "suspend": {"duration": "0"}}, "Nothing to do: no pod."))
+        return [self._workflow(self._spec(everywhere, templates)), *self._limits()]
+
+    def _said_once(self, pods: list[Any]) -> tuple[dict[str, Any], list[Any]]:
+        """Return what the spec says of all pods, and the templates of the pods without it."""
+        scripts = [each.value for each in pods if "script" in _plain(each)]
+        fields, defaults = pod_fields(
+            self._settings.pod_for("", ()).template_fields(),
+            scripts,
+            # The pods of RayJobs are Argo's own: what is said of ours would reach them too.
+            with_containers=not self._ray_jobs,
+        )
+        labels = {"metadata": {"labels": {TASK_LABEL: _STEP, INDEX_LABEL: _INDEX}}}
+        wanted = {**defaults, "script": self._templates.default_script()}
+        shared = {**labels, **defaults_for(wanted, scripts)}
+        fields["podMetadata"] = {
+            **fields.get("podMetadata", {}),
+            "labels": {DAG_LABEL: label_value(self._dag.dag_id), **fields.get("podMetadata", {}).get("labels", {})},
+        }
+        fields["templateDefaults"] = Commented(shared, "What the templates have in common; each says what differs.")
+        stripped: list[Any] = []
+        for each in pods:
+            rest = without_defaults(without_fields(_plain(each), fields), shared)
+            stripped.append(replace(each, value=rest) if isinstance(each, Commented) else rest)
+        return fields, stripped
+
+    def _labelled(self, template: dict[str, Any], task_id: str) -> dict[str, Any]:
+        """Return the template of a RayJob with the inputs that the labels of its pod are made from."""
+        given = template["inputs"]["parameters"]
+        inputs = [{"name": "step", "value": task_id}, *given]
+        if not any(each["name"] == "index" for each in given):
+            inputs.insert(1, {"name": "index", "value": ""})
+        found = {**template, "inputs": {**template["inputs"], "parameters": inputs}}
+        if label_value(task_id) != task_id:
+            metadata = found.get("metadata", {})
+            labels = {**metadata.get("labels", {}), TASK_LABEL: label_value(task_id)}
+            found["metadata"] = {**metadata, "labels": labels}
+        return found
 
     # -- the workflow ----------------------------------------------------------------------------------------------
 
@@ -139,7 +186,7 @@ class _Compiler:
             metadata = {"generateName": f"{self._name[:57].rstrip('-.')}-"}
         metadata |= self._settings.metadata_fields()
         annotations = {
-            "raynode/dag-id": self._dag.dag_id,
+            DAG_LABEL: self._dag.dag_id,
             "raynode/structure": self._structure,
             **_description(self._dag),
             **metadata.get("annotations", {}),
@@ -156,10 +203,10 @@ class _Compiler:
             cron["when"] = Commented(self._schedule.when, "Airflow: start_date, end_date")
         return {**manifest, "spec": {**cron, **self._settings.cron_fields(), "workflowSpec": spec}}
 
-    def _spec(self, templates: list[Any]) -> dict[str, Any]:
-        spec: dict[str, Any] = {"entrypoint": _ENTRY}
+    def _spec(self, everywhere: Mapping[str, Any], templates: list[Any]) -> dict[str, Any]:
+        spec: dict[str, Any] = {"entrypoint": ENTRY}
         if self._ends():
-            spec["onExit"] = _ON_EXIT
+            spec["onExit"] = ON_EXIT
         spec["arguments"] = {"parameters": list(self._parameters())}
         spec["parallelism"] = self._dag.max_active_tasks
         if self._dag.dagrun_timeout is not None:
@@ -169,7 +216,16 @@ class _Compiler:
         if self._limits_runs():
             reference = {"name": self._config_map, "key": MAX_ACTIVE_RUNS}
             spec["synchronization"] = {"semaphores": [{"configMapKeyRef": reference}]}
-        return {**spec, **self._settings.workflow_fields(), "templates": templates}
+        spec["workflowMetadata"] = self._run_metadata()
+        return {**spec, **self._settings.workflow_fields(), **everywhere, "templates": templates}
+
+    def _run_metadata(self) -> dict[str, Any]:
+        """Return what each run bears, so that `argo list -l` finds it."""
+        return {
+            "labels": {DAG_LABEL: label_value(self._dag.dag_id)},
+            "labelsFrom": {DATE_LABEL: {"expression": _date_label(self._kind)}},
+            "annotations": {DAG_LABEL: self._dag.dag_id},
+        }
 
     def _parameters(self) -> Iterable[Any]:
         yield Commented(
@@ -213,30 +269,26 @@ class _Compiler:
     def _scope_template(self, scope: Scope, tasks: list[Any]) -> Any:
         body: dict[str, Any] = {"failFast": False, "tasks": tasks}
         if scope.id is None:
-            return {"name": _ENTRY, "dag": body}
-        inputs = {"parameters": [{"name": "index"}]}
+            body["tasks"] = Commented(tasks, "In depends, `a` has succeeded or was skipped; `a || !a` has ended.")
+            return {"name": ENTRY, "dag": body}
+        inputs = {"parameters": [{"name": "step", "value": scope.id}, {"name": "index"}]}
         name = self._group_template(scope.name)
         return Commented({"name": name, "inputs": inputs, "dag": body}, f"One map index of the group {scope.id}.")
 
     def _group_template(self, name: str) -> str:
         return f"{GROUP_PREFIX}{template_names(self._dag)[name]}"
 
-    def _pod_template(self, key: str, name: str, body: dict[str, Any]) -> Any:
-        inputs = [{"name": "step"}, {"name": "map", "value": "{}"}]
-        if "--plan" not in body["script"]["args"]:
-            inputs.append({"name": "decide", "value": "controller"})
-        users = self._templates.users(key)
-        shown = ", ".join(users[:4]) + (f", … ({len(users)} tasks)" if len(users) > 4 else "")
+    def _pod_template(self, name: str, body: dict[str, Any], shown: str) -> Any:
         rest = {field: value for field, value in body.items() if field not in ("outputs", "script")}
         return Commented(
             {
                 "name": name,
-                "inputs": {"parameters": inputs},
+                "inputs": {"parameters": inputs_of(body)},
                 "outputs": body["outputs"],
                 **rest,
                 "script": body["script"],
             },
-            f"The pod of {shown}.",
+            shown,
         )
 
     def _has_callbacks(self) -> bool:
@@ -273,8 +325,10 @@ class _Compiler:
         pod_of = (
             {"script": {**body, "source": run_source(self._dag)}} if self._needs_dag_at_exit() else {"container": body}
         )
+        labels = {**fields.get("metadata", {}).get("labels", {}), TASK_LABEL: "", INDEX_LABEL: ""}
+        fields["metadata"] = {**fields.get("metadata", {}), "labels": labels}
         token = self._token() if self._ray_templates else {}
-        return Commented({"name": _ON_EXIT, **fields, **token, **pod_of}, " ".join(comments))
+        return Commented({"name": ON_EXIT, **fields, **token, **pod_of}, " ".join(comments))
 
     def _token(self) -> dict[str, Any]:
         """Return what gives a pod that talks to Kubernetes its token, where the settings leave the pods without."""
@@ -290,7 +344,7 @@ class _Compiler:
             else:
                 tasks.append(self._dag_task(node, scope))
         if scope.gate is not None:
-            body = {"name": GATE, "template": _EMPTY, "depends": gate_depends(scope.gate)}
+            body = {"name": GATE, "template": EMPTY, "depends": gate_depends(scope.gate)}
             comment = (
                 "The state of the run: omitted, and with it failed, where a task that counts in Airflow has failed."
             )
@@ -298,14 +352,15 @@ class _Compiler:
         return tasks
 
     def _dag_task(self, node: Node, scope: Scope) -> Any:
-        body: dict[str, Any] = {"name": node.name, "template": self._template(node)}
-        if arguments := self._arguments(node, scope):
+        use = self._template(node)
+        body: dict[str, Any] = {"name": node.name, "template": use.template}
+        if arguments := {**self._arguments(node, scope), **use.arguments}:
             body["arguments"] = {"parameters": [{"name": key, "value": value} for key, value in arguments.items()]}
         if depends := depends_of(node):
             body["depends"] = depends
         if when := when_of(node):
             body["when"] = when
-        body |= _loop(node)
+        body |= _loop(self._dag, node)
         return Commented(body, self._comment(node))
 
     def _ray_job_tasks(self, node: Node, scope: Scope) -> list[Any]:
@@ -319,7 +374,7 @@ class _Compiler:
         container = self._settings.pod_for("", ()).container_fields()
         fields, timeout_s = self._templates.of_ray_job(task)
         template = f"{template_names(self._dag)[node.name]}{RAY_JOB_SUFFIX}"
-        self._ray_templates[template] = resource_template(
+        body = resource_template(
             template,
             task,
             *ray_job_of(self._dag, source),
@@ -328,6 +383,7 @@ class _Compiler:
             timeout_s=timeout_s,
             in_group=in_group,
         )
+        self._ray_templates[template] = self._labelled(body, node.id)
         outputs = f"tasks.{fan_out}.outputs.parameters"
         parameters = [{"name": each, "value": f"{{{{{outputs}.{each}}}}}"} for each in RAY_JOB_OUTPUTS]
         if in_group:
@@ -342,25 +398,25 @@ class _Compiler:
         collect = self._dag_task(replace(node, waits=(*node.waits, name)), scope)
         return [Commented(job, f"{node.id}: the job itself, a RayJob of KubeRay"), collect]
 
-    def _template(self, node: Node) -> str:
+    def _template(self, node: Node) -> Use:
         if node.kind == "group":
-            return self._group_template(node.name)
+            return Use(self._group_template(node.name))
         if node.podless:
-            return _EMPTY
+            return Use(EMPTY)
         if node.id not in self._dag.task_dict:
             return self._templates.of_plan(self._dag.task_group_dict[node.id])
         return self._templates.of_task(self._dag.task_dict[node.id], plan=node.kind == "plan")
 
     def _arguments(self, node: Node, scope: Scope) -> dict[str, str]:
-        if node.podless:
-            return {}
         if node.kind == "group":
             return {"index": "{{item}}"}
         arguments = {"step": node.id}
+        if node.podless:
+            return arguments
         if node.expansion is not None:
-            arguments["map"] = '{"map_index": {{item}}}'
+            arguments["index"] = "{{item}}"
         elif scope.id is not None:
-            arguments["map"] = '{"map_index": {{inputs.parameters.index}}}'
+            arguments["index"] = _INDEX
         if node.decided_in_pod and node.kind != "plan":
             arguments["decide"] = "pod"
         return arguments
@@ -376,15 +432,32 @@ class _Compiler:
         return f"{node.id}: {task.operator_name}{', mapped' if task.is_mapped else ''}{rule}{decided}"
 
 
-def _loop(node: Node) -> dict[str, Any]:
+def _plain(template: Any) -> dict[str, Any]:
+    return dict(template.value if isinstance(template, Commented) else template)
+
+
+def _loop(dag: DAG, node: Node) -> dict[str, Any]:
     expansion = node.expansion
     if expansion is None:
         return {}
     if expansion.kind == "literal":
         # Argo takes no empty withItems; an empty withParam skips the node.
         return {"withItems": list(range(expansion.length))} if expansion.length else {"withParam": "[]"}
-    output = "indexes" if expansion.kind == "plan" else f"indexes-{node.name}"
+    output = INDEXES if expansion.kind == "plan" else indexes_output(dag, node.id)
     return {"withParam": f"{{{{tasks.{expansion.source}.outputs.parameters.{output}}}}}"}
+
+
+def _date_label(kind: Kind) -> str:
+    """Return the expression of the label with a run's date, of which only what a label may hold is left.
+
+    Argo fails a workflow whose label is none.
+    """
+    date = f"workflow.parameters['{LOGICAL_DATE}']"
+    if kind == "cron":
+        scheduled = "workflow.scheduledTime == nil ? '' : workflow.scheduledTime"
+        date = f"{date} == '' ? ({scheduled}) : {date}"
+    plain = f"sprig.regexReplaceAll('[^0-9A-Za-z_.-]+', {date}, '-')"
+    return f"sprig.regexFind('[0-9A-Za-z]([0-9A-Za-z_.-]{{0,61}}[0-9A-Za-z])?', {plain})"
 
 
 def _json(value: Any) -> str:

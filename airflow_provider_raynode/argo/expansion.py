@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # Length of what a task pushed under a key; None where it did not push it.
 LengthOf = Callable[[str, str], int | None]
 _RETURN_VALUE = "return_value"
+# The output parameter that holds map indexes.
+INDEXES = "indexes"
 
 
 def mapped_node(dag: DAG, mapped_id: str) -> Any:
@@ -93,8 +95,24 @@ def index_outputs(dag: DAG, task_id: str) -> dict[str, str]:
     task = dag.task_dict[task_id]
     if task.is_mapped or task.get_closest_mapped_task_group() is not None:
         return {}
-    names = argo_names(dag)
-    return {f"indexes-{names[each]}": each for each in _sole_dependants(dag).get(task_id, ())}
+    return {indexes_output(dag, each): each for each in _sole_dependants(dag).get(task_id, ())}
+
+
+def indexes_output(dag: DAG, mapped_id: str) -> str:
+    """Return the name of the output that holds the map indexes of what is mapped over the XComs of one task.
+
+    All that is mapped over the task's result has the same; what takes another key, or several, has its own.
+    """
+    source = expand_input(mapped_node(dag, mapped_id))
+    values = [source.value] if source.EXPAND_INPUT_TYPE == "list-of-dicts" else list(source.value.values())
+    is_plain = len(values) == 1 and _is_result(values[0])
+    return INDEXES if is_plain else f"{INDEXES}-{argo_names(dag)[mapped_id]}"
+
+
+def _is_result(value: Any) -> bool:
+    from airflow.sdk.definitions.xcom_arg import PlainXComArg
+
+    return isinstance(value, PlainXComArg) and value.key == _RETURN_VALUE
 
 
 @per_dag

@@ -29,6 +29,9 @@ RESERVED = frozenset(
 GATE = "all-done"
 PLAN_SUFFIX = "-plan"
 RAY_JOB_SUFFIX = "-rayjob"
+# Template names of the export's own: the DAG, what needs no pod, the exit handler; and those of mapped task groups.
+ENTRY, EMPTY, ON_EXIT = "dag", "empty", "on-exit"
+OTHER_TEMPLATES = (ENTRY, EMPTY, ON_EXIT)
 GROUP_PREFIX = "group-"
 _HASH = 6
 
@@ -44,6 +47,36 @@ def argo_name(text: str, *, longest: int = LONGEST_NAME) -> str:
     if len(name) > longest:
         name = f"{name[: longest - _HASH - 1].rstrip('-')}-{_digest(text)}"
     return name
+
+
+def own_name(node_id: str, name: str, roles: Iterable[str]) -> str:
+    """Return the name of a template that is there for one node: the node's own, or with a hash of its id.
+
+    It has one where the name could be another template's: the names of those begin with a role (`task`,
+    `task-with-retries`) or `group-`, or are among `OTHER_TEMPLATES`.
+
+    :param name: the node's, in small letters.
+    """
+    words = ("for", "of", "in", "with")
+    others = any(name == role or name.startswith(tuple(f"{role}-{word}-" for word in words)) for role in roles)
+    if others or name in OTHER_TEMPLATES or name.startswith(GROUP_PREFIX):
+        return f"{name[: LONGEST_NAME - _HASH - 1]}-{_digest(node_id)}"
+    return name
+
+
+def shared_part(text: str) -> str:
+    """Return a group's or a pool's name as a part of a template's name; where it is not plain, with a hash."""
+    if re.fullmatch(r"[a-z0-9]([a-z0-9_]{0,38}[a-z0-9])?", text):
+        return text.replace("_", "-")
+    return f"{argo_name(text, longest=40).lower()}-{_digest(text)}"
+
+
+def label_value(text: str, *, longest: int = LONGEST_LABEL) -> str:
+    """Return `text` as the value of a Kubernetes label: as it is where it is one, else near to it, with a hash."""
+    if len(text) <= longest and re.fullmatch(r"([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?", text):
+        return text
+    short = re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[: longest - _HASH - 1].strip("-_.")
+    return f"{short}-{_digest(text)}".lstrip("-")
 
 
 def unique_names(ids: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
@@ -100,10 +133,14 @@ def template_names(dag: DAG) -> Mapping[str, str]:
     A pod's name has its template's in it, and Kubernetes takes no capital letters there.
     """
     longest = LONGEST_NAME - max(len(GROUP_PREFIX), len(RAY_JOB_SUFFIX)) - _HASH - 1
-    small = {name: argo_name(name.lower(), longest=longest) for name in argo_names(dag).values()}
-    count = Counter(small.values())
-    found = {name: each if count[each] == 1 else f"{each}-{_digest(name)}" for name, each in small.items()}
-    return MappingProxyType(found)
+
+    def small(name: str) -> str:
+        # From the name alone: another task of the DAG renames none.
+        if name == name.lower():
+            return argo_name(name, longest=longest)
+        return f"{argo_name(name.lower(), longest=longest - _HASH - 1)}-{_digest(name)}"
+
+    return MappingProxyType({name: small(name) for name in argo_names(dag).values()})
 
 
 def mapped_group_ids(dag: DAG) -> list[str]:

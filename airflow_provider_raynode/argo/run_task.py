@@ -58,6 +58,7 @@ class TaskCall:
     configuration_file: str = ""
     ray_config_file: str = ""
     map_variable: str = "{}"
+    map_index: str = ""
     tag: str = ""
     parameters_file: str = ""
     run_file: str = ""
@@ -321,7 +322,7 @@ class _Runner:
     # -- which instance --------------------------------------------------------------------------------------------
 
     def _map_index(self) -> int:
-        values = _json_object(self._call.map_variable, "--map-variable")
+        values = _json_object(self._call.map_variable, "--map-variable") | _numbered(self._call.map_index)
         mapped = expanded_by(self._task)
         if mapped is None:
             if values:
@@ -428,6 +429,15 @@ def _listed(names: Any) -> str:
 def _retries(call: TaskCall) -> int:
     # Where a template has no retryStrategy, Argo leaves the tag as it is.
     return int(call.retries) if call.retries.isdigit() else 0
+
+
+def _numbered(text: str) -> dict[str, int]:
+    """Return the map variables for a map index; empty where there is none."""
+    if not text:
+        return {}
+    if not text.isdecimal():
+        raise WrongCallError(f"--map-index: {text!r} is not a number from 0 on")
+    return {_INDEX: int(text)}
 
 
 def _json_object(text: str, name: str) -> dict[str, Any]:

@@ -1,8 +1,11 @@
-"""The pod templates of a workflow: one for each kind of pod, shared by the tasks that need the same."""
+"""The pod templates of a workflow: one for each kind of pod, shared by the tasks that need the same.
+
+A template's name says what it is for and comes from nothing but that: its role, the settings of a group or a task, the
+pool, retries, a timeout. So a new task renames none. How often and how long is in parameters, which each task gives.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable
@@ -12,8 +15,16 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo import ray_job
-from airflow_provider_raynode.argo.expansion import index_outputs
-from airflow_provider_raynode.argo.names import argo_name, unique_names
+from airflow_provider_raynode.argo.expansion import INDEXES, index_outputs
+from airflow_provider_raynode.argo.names import (
+    PLAN_SUFFIX,
+    argo_names,
+    label_value,
+    own_name,
+    shared_part,
+    template_names,
+    unique_names,
+)
 from airflow_provider_raynode.argo.needs import needs_of
 from airflow_provider_raynode.argo.outcome import NO_RETRY_CODES
 from airflow_provider_raynode.argo.pod_override import as_patch, pod_override
@@ -21,7 +32,6 @@ from airflow_provider_raynode.argo.ray_job import is_execution, is_fan_out
 from airflow_provider_raynode.argo.run_source import run_source
 from airflow_provider_raynode.argo.shape import groups_of, operator_class
 from airflow_provider_raynode.argo.slots import waits_elsewhere
-from airflow_provider_raynode.argo.yaml_writer import Commented
 from airflow_provider_raynode.exceptions import ConfigError
 
 if TYPE_CHECKING:
@@ -31,17 +41,37 @@ if TYPE_CHECKING:
 
 OUTPUTS = "/tmp/raynode-outputs"
 MAX_ACTIVE_RUNS = "max-active-runs"
+TASK_LABEL, INDEX_LABEL = "raynode/task-id", "raynode/map-index"
 # Seconds over a task's execution_timeout after which Argo ends its pod: room for the start and for on_kill.
 _GRACE_S = 300
 # A pod that only counts has nothing to fail by: it is started again where it was lost.
 _RETRY_LOST = {"limit": "3", "retryPolicy": "OnError"}
+ROLES = ("task", "branch", "fan-out", "tune", "fan-in", "plan")
+_SHOWN = {
+    "task": "A task.",
+    "branch": "A task that may skip others: those that its output `skip` lists.",
+    "fan-out": "A Ray node: resolves its config, stages its inputs, submits its job.",
+    "tune": "A Ray node: waits for its job.",
+    "fan-in": "A Ray node: proves the result, hands it on.",
+    "plan": "Counts the map indexes of what is mapped, and decides whether there are any.",
+}
 _ROLES = {"RayFanOutOperator": "fan-out", "RayTuneOperator": "tune", "RayFanInOperator": "fan-in"}
-_HASH = 6
 # What the settings say of where and as whom a pod runs, which holds for Argo's own container as well.
 _PLACED = (
     *("metadata", "serviceAccountName", "schedulerName", "priorityClassName"),
     *("nodeSelector", "tolerations", "affinity", "securityContext"),
 )
+_RETRIES, _DELAY, _FACTOR, _CAP, _TIMEOUT = "retries", "retry-delay", "retry-factor", "retry-cap", "timeout"
+# Airflow's own defaults, which a task need not repeat.
+_RETRY_INPUTS = {_RETRIES: None, _DELAY: "300s", _FACTOR: "1", _CAP: ""}
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a task uses a template: by its name, with arguments beside those that every pod gets."""
+
+    template: str
+    arguments: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -55,19 +85,23 @@ class Templates:
     settings: ArgoSettings
     command: list[str]
     pools_config_map: str
-    taken: set[str]
     ray_jobs: bool = False
     _found: dict[str, _Found] = field(default_factory=dict)
 
-    def of_task(self, task: Any, *, plan: bool = False) -> str:
-        """Return the key of the template for a task's pod, or for the pod that plans its expansion."""
-        return self._keep(task, "plan" if plan else _role(task), self._task_body(task, plan=plan))
+    def of_task(self, task: Any, *, plan: bool = False) -> Use:
+        """Return the template for a task's pod, or for the pod that plans its expansion."""
+        own = _Parts()
+        if plan:
+            body = self._plan_body(task, own)
+            return self._keep(task, "plan", body, own, f"{self._name(task)}{PLAN_SUFFIX}")
+        body = self._task_body(task, own)
+        return self._keep(task, _role(task), body, own, self._name(task))
 
-    def of_plan(self, group: Any) -> str:
-        """Return the key of the template for the pod that plans a mapped task group."""
-        return self._keep(
-            group, "plan", self._plan_body(self.settings.pod_for(group.group_id, groups_of(group), runs=False))
-        )
+    def of_plan(self, group: Any) -> Use:
+        """Return the template for the pod that plans a mapped task group."""
+        own = _Parts()
+        body = self._plan_body(group, own)
+        return self._keep(group, "plan", body, own, f"{self._name(group)}{PLAN_SUFFIX}")
 
     def of_ray_job(self, task: Any) -> tuple[dict[str, Any], int | None]:
         """Return the fields of the template that makes the RayJob of an execution task and waits for it, and its time.
@@ -83,80 +117,93 @@ class Templates:
         if retry and "expression" not in asked:
             # Exit codes are those of the tasks' pods.
             retry = {key: value for key, value in retry.items() if key != "expression"}
-        limits = {key: value for key, value in self._limits(task).items() if key != "activeDeadlineSeconds"}
+        limits = self._limits(task, _Parts())
         anywhere = self.settings.pod_for("", ()).template_fields()
         placed = {key: value for key, value in anywhere.items() if key in _PLACED}
         return {**({"retryStrategy": retry} if retry else {}), **limits, **placed}, timeout_s
 
-    def named(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """Return for each key the template's name and body.
+    def found(self) -> dict[str, tuple[dict[str, Any], str]]:
+        """Return each template's body and what it is for, by name: those that are shared first."""
+        shared = {name: found for name, found in self._found.items() if not found.is_own}
+        ordered = sorted(shared, key=lambda name: (ROLES.index(shared[name].role), name))
+        names = [*ordered, *(name for name in self._found if name not in shared)]
+        return {name: (self._found[name].body, self._found[name].shown) for name in names}
 
-        A role's only template has the role's name; one that a single task uses has the task's; others get a hash of
-        what they are, so that a new task renames none.
+    def default_script(self) -> dict[str, Any]:
+        """Return the script of a pod of which nothing of its own is said, but for its source.
+
+        Argo writes an empty source into each template that has none, before it looks at the defaults.
         """
-        roles: dict[str, list[str]] = {}
-        for key, found in self._found.items():
-            roles.setdefault(found.role, []).append(key)
-        names: dict[str, str] = {}
-        taken = set(self.taken)
-        for role, keys in roles.items():
-            plain = max(keys, key=lambda key: (len(self._found[key].users), key))
-            for key in sorted(keys, key=lambda key: key != plain):
-                users = self._found[key].users
-                wanted = role if key == plain else argo_name(f"{role}-{users[0]}".lower()) if len(users) == 1 else ""
-                if not wanted or wanted in taken:
-                    wanted = f"{role}-{key[:_HASH]}"
-                taken.add(wanted)
-                names[key] = wanted
-        return {key: (names[key], found.body) for key, found in self._found.items()}
+        script = self._script(self.settings.pod_for("", ()))
+        return {key: value for key, value in script.items() if key != "source"}
 
-    def users(self, key: str) -> list[str]:
-        """Return the ids of the tasks that use a template."""
-        return self._found[key].users
+    def _name(self, node: Any) -> str:
+        return template_names(self.dag)[argo_names(self.dag)[_id_of(node)]]
 
-    def _keep(self, node: Any, role: str, body: dict[str, Any]) -> str:
-        text = json.dumps([role, body], sort_keys=True, default=_uncommented)
-        key = hashlib.sha256(text.encode()).hexdigest()
-        found = self._found.setdefault(key, _Found(role, body))
-        found.users.append(node.task_id if hasattr(node, "task_id") else node.group_id)
-        return key
+    def _keep(self, node: Any, role: str, body: dict[str, Any], parts: _Parts, node_name: str) -> Use:
+        node_id = _id_of(node)
+        name, shown = parts.name(role), _SHOWN[role]
+        if parts.is_own or (name in self._found and self._found[name].body != body):
+            # The second is not seen: what is shared comes from the parts of the name alone.
+            name, shown, parts.is_own = own_name(node_id, node_name, ROLES), f"The pod of {node_id}.", True
+        self._found.setdefault(name, _Found(role, body, shown, parts.is_own))
+        return Use(name, parts.arguments)
 
-    def _task_body(self, task: Any, *, plan: bool) -> dict[str, Any]:
-        if plan:
-            return self._plan_body(self.settings.pod_for(task.task_id, groups_of(task), runs=False))
-        pod = self.settings.pod_for(task.task_id, groups_of(task), needs=needs_of(self.dag, task))
+    def _task_body(self, task: Any, parts: _Parts) -> dict[str, Any]:
+        pod = self._pod(task, parts)
         on_ray_job = self.ray_jobs and (is_fan_out(task) or is_execution(task))
-        command = [*self.command, "--decide={{inputs.parameters.decide}}", *(["--ray=rayjob"] if on_ray_job else [])]
+        options = ["--ray=rayjob"] if on_ray_job else []
         fields = pod.template_fields()
-        retry = _retry(task, fields.pop("retryStrategy", {}))
-        if on_ray_job and is_execution(task):
-            # A RayJob is tried again by its own template; the execution task only reads what it left.
-            retry = {}
+        asked = fields.pop("retryStrategy", {})
+        # A RayJob is tried again by its own template; the execution task only reads what it left.
+        retry = {} if on_ray_job and is_execution(task) else _retry(task, asked)
         if retry:
-            command.append("--retries={{retries}}")
-            if retry["limit"].isdigit() and int(retry["limit"]) != (task.retries or 0):
-                command.append(f"--max-retries={retry['limit']}")
-        # What the settings say of time limits wins over the DAG.
-        body = {**({"retryStrategy": retry} if retry else {}), **self._limits(task), **fields}
-        _patch(body, task)
-        body["script"] = self._script(pod, command)
-        outputs = ray_job.OUTPUTS if on_ray_job and is_fan_out(task) else ()
-        body["outputs"] = _outputs(index_outputs(self.dag, task.task_id), outputs)
+            retry = _with_inputs(retry, asked, parts)
+            options.append("--retries={{retries}}")
+            if asked.get("limit") is not None:
+                options.append(f"--max-retries={asked['limit']}")
+        body = {"retryStrategy": retry} if retry else {}
+        if "activeDeadlineSeconds" not in fields:
+            # What the settings say of time limits wins over the DAG.
+            body |= _deadline(task, parts)
+        body |= {**self._limits(task, parts), **fields}
+        _patch(body, task, parts)
+        _label(body, task.task_id, parts)
+        body["script"] = self._script(pod, options)
+        lists = index_outputs(self.dag, task.task_id)
+        parts.is_own = parts.is_own or bool(set(lists) - {INDEXES})
+        role = _role(task)
+        usual = ["skip"] * (role == "branch") + [INDEXES] * (role in ("task", "branch"))
+        body["outputs"] = _outputs(usual, lists, ray_job.OUTPUTS if on_ray_job and is_fan_out(task) else ())
+        if INDEXES in lists and INDEXES not in usual:
+            parts.is_own = True
         return body
 
-    def _plan_body(self, pod: PodSettings) -> dict[str, Any]:
-        fields = {key: value for key, value in pod.template_fields().items() if key != "retryStrategy"}
-        return {
+    def _plan_body(self, node: Any, parts: _Parts) -> dict[str, Any]:
+        pod = self._pod(node, parts, runs=False)
+        body = {
             "retryStrategy": dict(_RETRY_LOST),
-            **fields,
-            "script": self._script(pod, [*self.command, "--plan"]),
-            "outputs": _outputs(["indexes"]),
+            **{key: value for key, value in pod.template_fields().items() if key != "retryStrategy"},
         }
+        _label(body, _id_of(node), parts)
+        return {**body, "script": self._script(pod, ["--plan"]), "outputs": _outputs([INDEXES], ())}
 
-    def _script(self, pod: PodSettings, arguments: list[str]) -> dict[str, Any]:
+    def _pod(self, node: Any, parts: _Parts, *, runs: bool = True) -> PodSettings:
+        """Return what the settings say of a node's pods, and note whose settings they are."""
+        groups, node_id = groups_of(node), _id_of(node)
+        said = [each for each in groups if each in self.settings.groups]
+        parts.group = said[-1] if said else ""
+        parts.is_own = node_id in self.settings.tasks
+        needs = sorted(needs_of(self.dag, node)) if runs else []
+        pod = self.settings.pod_for(node_id, groups, needs=needs, runs=runs)
+        usual = self.settings.pod_for("", ()).plain_env()
+        parts.needs = [each for each in needs if each in pod.plain_env() and each not in usual]
+        return pod
+
+    def _script(self, pod: PodSettings, options: Iterable[str] = ()) -> dict[str, Any]:
         container = pod.container_fields()
         program = container.pop("command", None) or ["raynode"]
-        script = {"command": [*program, "argo", "run-task"], "args": arguments, **container}
+        script = {"command": [*program, "argo", "run-task", *options], "args": self.command, **container}
         return {**script, "source": run_source(self.dag)}
 
     @cached_property
@@ -165,25 +212,50 @@ class Templates:
         tasks = [semaphore_of(task) for task in self.dag.tasks if task.max_active_tis_per_dag is not None]
         return unique_names(dict.fromkeys([*sorted(self.settings.pools), *tasks]), taken=(MAX_ACTIVE_RUNS,))
 
-    def _limits(self, task: Any) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        if task.execution_timeout is not None and not waits_elsewhere(task):
-            found["activeDeadlineSeconds"] = _seconds(task.execution_timeout) + _GRACE_S
-        names = [task.pool] if task.pool in self.settings.pools else []
+    def _limits(self, task: Any, parts: _Parts) -> dict[str, Any]:
+        names = []
+        if task.pool in self.settings.pools:
+            names.append(task.pool)
+            parts.pool = task.pool
         if task.max_active_tis_per_dag is not None:
             names.append(semaphore_of(task))
-        if names:
-            keys = [self.semaphore_keys[name] for name in names]
-            semaphores = [{"configMapKeyRef": {"name": self.pools_config_map, "key": key}} for key in keys]
-            found["synchronization"] = {"semaphores": semaphores}
-        return found
+            parts.is_own = True
+        keys = [self.semaphore_keys[name] for name in names]
+        semaphores = [{"configMapKeyRef": {"name": self.pools_config_map, "key": key}} for key in keys]
+        return {"synchronization": {"semaphores": semaphores}} if keys else {}
 
 
 @dataclass
 class _Found:
     role: str
     body: dict[str, Any]
-    users: list[str] = field(default_factory=list)
+    shown: str
+    is_own: bool
+
+
+@dataclass
+class _Parts:
+    """What a template's name is made of, and what a task gives to it."""
+
+    is_own: bool = False
+    """Whether something is said of this task alone."""
+    group: str = ""
+    pool: str = ""
+    needs: list[str] = field(default_factory=list)
+    """Variables from Secrets that not every pod has."""
+    arguments: dict[str, str] = field(default_factory=dict)
+    retries: bool = False
+    timeout: bool = False
+
+    def name(self, role: str) -> str:
+        """Return the name of a template that others may share."""
+        with_ = [word for word, has in (("retries", self.retries), ("timeout", self.timeout)) if has]
+        found = role
+        needs = "_and_".join(each.removeprefix("AIRFLOW_").lower() for each in self.needs)
+        found += f"-for-{shared_part(needs)}" if needs else ""
+        found += f"-of-{shared_part(self.group)}" if self.group else ""
+        found += f"-in-{shared_part(self.pool)}" if self.pool else ""
+        return found + (f"-with-{'-and-'.join(with_)}" if with_ else "")
 
 
 def semaphore_of(task: Any) -> str:
@@ -217,22 +289,72 @@ def _retry(task: Any, asked: dict[str, Any]) -> dict[str, Any]:
     return {**strategy, "limit": str(strategy["limit"])}
 
 
+def _with_inputs(strategy: dict[str, Any], asked: dict[str, Any], parts: _Parts) -> dict[str, Any]:
+    """Return a retryStrategy with inputs in the place of what differs between tasks; what the settings say stays."""
+    parts.retries = True
+    backoff, said = strategy.get("backoff", {}), asked.get("backoff", {})
+    of = {"duration": _DELAY, "factor": _FACTOR, "cap": _CAP}
+    none = {_DELAY: "0s", _FACTOR: "1", _CAP: ""}
+    given = {name: str(backoff.get(key, none[name])) for key, name in of.items() if key not in said}
+    given[_RETRIES] = strategy["limit"]
+    parts.arguments |= {name: given[name] for name, usual in _RETRY_INPUTS.items() if given.get(name, usual) != usual}
+    inputs = {key: _input(name) for key, name in of.items()}
+    return {**strategy, "limit": _input(_RETRIES), "backoff": {**inputs, **said}}
+
+
+def _deadline(task: Any, parts: _Parts) -> dict[str, Any]:
+    if task.execution_timeout is None or waits_elsewhere(task):
+        return {}
+    parts.timeout = True
+    parts.arguments[_TIMEOUT] = str(_seconds(task.execution_timeout) + _GRACE_S)
+    return {"activeDeadlineSeconds": _input(_TIMEOUT)}
+
+
+def inputs_of(body: dict[str, Any]) -> list[dict[str, str]]:
+    """Return the input parameters of a pod's template: those of every pod, and those that its body names."""
+    wanted: dict[str, str | None] = {"step": None, "index": "", "decide": "controller"}
+    text = json.dumps({key: value for key, value in body.items() if key != "script"})
+    wanted |= {name: value for name, value in _RETRY_INPUTS.items() if _input(name) in text}
+    wanted |= {_TIMEOUT: None} if _input(_TIMEOUT) in text else {}
+    return [{"name": name, **({} if value is None else {"value": value})} for name, value in wanted.items()]
+
+
+def _input(name: str) -> str:
+    return f"{{{{inputs.parameters.{name}}}}}"
+
+
+def _id_of(node: Any) -> str:
+    return str(node.task_id if hasattr(node, "task_id") else node.group_id)
+
+
+def _label(body: dict[str, Any], node_id: str, parts: _Parts) -> None:
+    """Give the pods of an id that is no value of a label one that is near to it."""
+    if label_value(node_id) != node_id:
+        parts.is_own = True
+        metadata = body.setdefault("metadata", {})
+        metadata["labels"] = {**metadata.get("labels", {}), TASK_LABEL: label_value(node_id)}
+
+
 def _role(task: Any) -> str:
     names = [each.__name__ for each in operator_class(task).__mro__]
-    return next((_ROLES[name] for name in names if name in _ROLES), "task")
+    other = "branch" if task.inherits_from_skipmixin else "task"
+    return next((_ROLES[name] for name in names if name in _ROLES), other)
 
 
-def _outputs(lists: Iterable[str], texts: Iterable[str] = ()) -> dict[str, Any]:
-    defaults = {"state": "skipped", "skip": ",", **dict.fromkeys(lists, "[]"), **dict.fromkeys(texts, "none")}
+def _outputs(usual: Iterable[str], lists: Iterable[str], texts: Iterable[str] = ()) -> dict[str, Any]:
+    defaults = {"skip": ",", INDEXES: "[]"}
+    found = {"state": "skipped", **{name: defaults[name] for name in usual}}
+    found |= {**dict.fromkeys(lists, "[]"), **dict.fromkeys(texts, "none")}
     parameters = [
         {"name": name, "valueFrom": {"path": f"{OUTPUTS}/{name}", "default": default}}
-        for name, default in defaults.items()
+        for name, default in found.items()
     ]
     return {"parameters": parameters}
 
 
-def _patch(body: dict[str, Any], task: Any) -> None:
+def _patch(body: dict[str, Any], task: Any, parts: _Parts) -> None:
     patch, metadata = pod_override(task.executor_config)
+    parts.is_own = parts.is_own or bool(patch or metadata)
     if patch and "podSpecPatch" in body:
         # Argo takes one: the settings' is laid over the DAG's, key by key at the top.
         theirs = {key: json.dumps(value, sort_keys=True) for key, value in _parsed(body["podSpecPatch"]).items()}
@@ -259,9 +381,3 @@ def _parsed(patch: str) -> dict[str, Any]:
 
 def _seconds(value: timedelta | float) -> int:
     return math.ceil(value.total_seconds() if isinstance(value, timedelta) else value)
-
-
-def _uncommented(value: Any) -> Any:
-    if isinstance(value, Commented):
-        return value.value
-    raise TypeError(f"{type(value).__name__} in a template")

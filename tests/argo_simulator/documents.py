@@ -14,27 +14,44 @@ from typing import Any
 
 import yaml
 
-from argo_simulator.errors import SimulationRefused, Unsupported
-from argo_simulator.expressions import evaluate_bool, go_json
+from argo_simulator.errors import ExpressionError, SimulationRefused, TemplateError, Unsupported
+from argo_simulator.expressions import evaluate, evaluate_bool, go_json
+from argo_simulator.substitution import nested, replace
 
 KINDS = ("Workflow", "WorkflowTemplate", "CronWorkflow")
 # The bodies of templates: one of them is a template's type.
 BODIES = ("container", "script", "dag", "steps", "suspend", "resource")
 # MAX_WORKFLOW_SIZE of the controller.
 _MOST_WORKFLOW = 1 << 20
+# Lists that the merge with the defaults merges by this key (the patchMergeKey of Go's types); others it replaces.
+_MERGE_KEYS = {
+    **dict.fromkeys(("env", "volumes", "initContainers", "sidecars", "volumeDevices"), "name"),
+    "volumeMounts": "mountPath",
+    "ports": "containerPort",
+    "tolerations": "key",
+    "hostAliases": "ip",
+}
+_LABEL = re.compile(r"([A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?)?")
 # What the walk would do wrong without.
 _UNSUPPORTED_SPEC = ("hooks", "artifactRepositoryRef", "workflowTemplateRef", "suspend")
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One run of a workflow: its spec with the parameters' values, and the global variables."""
+    """One run of a workflow: its spec with the parameters' values, and the global variables.
+
+    :ivar templates: each laid over the defaults, as it runs.
+    :ivar written: each as it was written: so the validation sees them.
+    :ivar labels: of the Workflow object.
+    """
 
     name: str
     uid: str
     namespace: str
     spec: dict[str, Any]
     templates: dict[str, dict[str, Any]]
+    written: dict[str, dict[str, Any]]
+    labels: dict[str, str]
     variables: dict[str, str]
     config_maps: dict[str, dict[str, str]]
     text: str
@@ -105,13 +122,19 @@ def submit(
         variables["workflow.scheduledTime"] = rfc3339(scheduled_time or created.replace(second=0, microsecond=0))
     elif scheduled_time is not None:
         raise ValueError("scheduled_time is of a CronWorkflow only")
+    more_labels = _labels_from(spec.get("workflowMetadata", {}).get("labelsFrom") or {}, variables)
+    variables |= {f"workflow.labels.{key}": value for key, value in more_labels.items()}
+    defaults = _defaults(spec.get("templateDefaults") or {}, variables)
+    written = {each.get("name", ""): each for each in spec.get("templates") or []}
     found_maps = {e["metadata"]["name"]: _texts(e.get("data", {})) for e in documents if e.get("kind") == "ConfigMap"}
     return Submission(
         name=name,
         uid=uid,
         namespace=variables["workflow.namespace"],
         spec=spec,
-        templates={each.get("name", ""): _with_defaults(each, spec) for each in spec.get("templates") or []},
+        templates={key: _with_defaults(each, defaults) for key, each in written.items()},
+        written=written,
+        labels=labels | more_labels,
         variables=variables,
         config_maps={**found_maps, **{key: _texts(value) for key, value in (config_maps or {}).items()}},
         text=json.dumps(documents),
@@ -194,13 +217,52 @@ def _metadata_of_run(
     )
 
 
-def _with_defaults(template: dict[str, Any], spec: dict[str, Any]) -> dict[str, Any]:
-    """Lay a template over spec.templateDefaults; mappings are merged, the rest is replaced.
+def _labels_from(wanted: dict[str, Any], variables: dict[str, str]) -> dict[str, str]:
+    """Return the labels of a run that are expressions (updateWorkflowMetadata): one that is no label ends the run."""
+    found = {}
+    for name, source in wanted.items():
+        try:
+            value = evaluate(source["expression"], nested(variables))
+        except ExpressionError as error:
+            raise SimulationRefused(f"failed to evaluate label {name!r}: {error}") from error
+        if not isinstance(value, str) or len(value) > 63 or not _LABEL.fullmatch(value):
+            raise SimulationRefused(f"invalid label value {value!r} for label {name!r}")
+        found[name] = value
+    return found
+
+
+def _defaults(defaults: dict[str, Any], variables: dict[str, str]) -> dict[str, Any]:
+    """Return spec.templateDefaults with the global variables in it (substituteGlobalVariables).
+
+    Once more than in a template: what a value brings in is replaced again with the template.
+    """
+    try:
+        return dict(replace(defaults, variables))
+    except TemplateError as error:
+        raise SimulationRefused(f"spec.templateDefaults: {error}") from error
+
+
+def _with_defaults(template: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Lay a template over spec.templateDefaults by a strategic merge (mergedTemplateDefaultsInto).
 
     All but the bodies of other types reaches every template: a retryStrategy the DAG as well.
     """
-    defaults = spec.get("templateDefaults") or {}
-    return dict(merged({k: value for k, value in defaults.items() if k not in BODIES or k in template}, template))
+    defaults = {key: value for key, value in defaults.items() if key not in BODIES or template.get(key) is not None}
+    if "script" in template:
+        # Go writes a template's source even where it is empty, and so over the defaults'.
+        template = {**template, "script": {"source": "", **template["script"]}}
+    return dict(_laid_over(defaults, template))
+
+
+def _laid_over(base: Any, over: Any, key: str = "") -> Any:
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {**base, **{name: _laid_over(base.get(name), value, name) for name, value in over.items()}}
+    if isinstance(base, list) and isinstance(over, list) and key in _MERGE_KEYS:
+        by = _MERGE_KEYS[key]
+        named = {each[by]: each for each in over}
+        kept = [_laid_over(each, named.pop(each[by], None)) for each in base]
+        return [*kept, *map(copy.deepcopy, named.values())]
+    return copy.deepcopy(base if over is None else over)
 
 
 def merged(base: Any, over: Any) -> Any:

@@ -457,6 +457,8 @@ def go_json(value: Any, *, is_map: bool = True) -> str:
 SPRIG: dict[str, Callable[..., Any]] = {
     "b64enc": lambda text: base64.b64encode(text.encode()).decode(),
     "b64dec": lambda text: base64.b64decode(text).decode(),
+    "regexReplaceAll": lambda pattern, text, new: re.sub(pattern, new, text),
+    "regexFind": lambda pattern, text: found.group() if (found := re.search(pattern, text)) else "",
     "omit": lambda table, *keys: {key: value for key, value in table.items() if key not in keys},
     "pick": lambda table, *keys: {key: value for key, value in table.items() if key in keys},
 }

@@ -32,7 +32,7 @@ _POD_SCOPE = ("pod.name", "node.name")
 
 def validate(submission: Submission) -> None:
     """Check a submission; refuse it with the controller's words or near to them."""
-    spec, templates = submission.spec, submission.templates
+    spec, templates = submission.spec, submission.written
     names = [each.get("name") for each in spec.get("templates") or []]
     if doubled := {name for name in names if names.count(name) > 1}:
         raise SimulationRefused(f"template names are not unique: {sorted(map(str, doubled))}")
@@ -69,7 +69,8 @@ def _validate_template(template: dict[str, Any], submission: Submission) -> None
         raise SimulationRefused(f"templates.{name}.parallelism is only valid for steps and dag templates")
     if kind not in _LEAVES and template.get("activeDeadlineSeconds") is not None:
         raise SimulationRefused(f"templates.{name}.activeDeadlineSeconds is only valid for leaf templates")
-    if kind in ("container", "script") and not template[kind].get("image"):
+    defaults = (submission.spec.get("templateDefaults") or {}).get(kind) or {}
+    if kind in ("container", "script") and not template[kind].get("image") and not defaults.get("image"):
         raise SimulationRefused(f"templates.{name}.{kind}.image may not be empty")
     scope = _own_scope(template, kind)
     _check_outputs(template, kind)
@@ -173,7 +174,7 @@ def _check_call(task: dict[str, Any], scope: set[str], submission: Submission, w
             raise Unsupported(f"{where}.{key}")
     if (task.get("arguments") or {}).get("artifacts"):
         raise Unsupported(f"{where}.arguments.artifacts")
-    if task.get("template") not in submission.templates:
+    if task.get("template") not in submission.written:
         raise SimulationRefused(f"{where}: template name {task.get('template')!r} undefined")
     if sum(task.get(key) is not None for key in ("withItems", "withParam", "withSequence")) > 1:
         raise SimulationRefused(f"{where}: only one of withItems, withParam and withSequence")
@@ -181,7 +182,7 @@ def _check_call(task: dict[str, Any], scope: set[str], submission: Submission, w
     for each in parameters:
         if "value" not in each and "valueFrom" not in each:
             raise SimulationRefused(f"{where}.arguments.{each['name']}.value is required")
-    _check_inputs(submission.templates[task["template"]], {each["name"] for each in parameters}, where)
+    _check_inputs(submission.written[task["template"]], {each["name"] for each in parameters}, where)
     _check_tags(task, scope | (_item_scope(task) if _is_loop(task) else set()), submission, where)
 
 
@@ -208,7 +209,7 @@ def _is_loop(task: dict[str, Any]) -> bool:
 
 
 def _outputs_of(task: dict[str, Any], prefix: str, submission: Submission) -> set[str]:
-    template = submission.templates.get(task.get("template") or "", {})
+    template = submission.written.get(task.get("template") or "", {})
     names = [each["name"] for each in (template.get("outputs") or {}).get("parameters") or []]
     scope = {f"{prefix}.{key}" for key in ("status", "id", "startedAt", "finishedAt", "exitCode", "outputs.result")}
     scope |= {f"{prefix}.outputs.parameters.{name}" for name in names}

@@ -54,8 +54,7 @@ def raynode(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 def args_of(text: str) -> list[str]:
     (manifest,) = yaml.safe_load_all(text)
-    (template,) = [each for each in manifest["spec"]["templates"] if "container" in each]
-    return list(template["container"]["args"])
+    return list(manifest["spec"]["templateDefaults"]["script"]["args"])
 
 
 def test_the_remedy_is_named_and_helps(flows: Path) -> None:

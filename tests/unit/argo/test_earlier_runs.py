@@ -13,6 +13,7 @@ from airflow_provider_raynode.argo.checks import RefusedError
 from airflow_provider_raynode.argo.dag_file import load_dag
 from airflow_provider_raynode.argo.earlier_runs import EarlierRuns, SucceededRun, asks_for_earlier_runs
 from airflow_provider_raynode.argo.export import export_dag_file
+from airflow_provider_raynode.argo.template_defaults import as_run
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import SpecError
 
@@ -123,15 +124,17 @@ def exported(file: Path, **settings: Any) -> dict[str, Any]:
     return dict(manifest["spec"]["workflowSpec"])
 
 
-def arguments(template: dict[str, Any]) -> list[str]:
-    return list((template.get("script") or template["container"])["args"])
+def arguments(template: dict[str, Any], defaults: dict[str, Any]) -> list[str]:
+    whole = as_run(template, defaults)
+    return list((whole.get("script") or whole["container"])["args"])
 
 
 def test_the_exit_handler_records_where_somebody_asks(tmp_path: Path) -> None:
     file = written(tmp_path, 'task(task_id="t")(lambda prev_start_date_success=None: 1)()')
     spec = exported(file, catalog="s3://b/c")
     assert spec["onExit"] == "on-exit"
-    assert all("--record-runs" in arguments(each) for each in spec["templates"] if {"script", "container"} & set(each))
+    pods = [each for each in spec["templates"] if {"script", "container"} & set(each)]
+    assert all("--record-runs" in arguments(each, spec["templateDefaults"]) for each in pods)
     spec = exported(file, catalog="s3://b/c", record_runs=False)
     assert "onExit" not in spec
     assert "--record-runs" not in str(spec)

@@ -18,6 +18,7 @@ from airflow.sdk import DAG, Param, task
 
 from airflow_provider_raynode.argo.checks import RefusedError
 from airflow_provider_raynode.argo.export import ExportError, export_dag, export_dag_file
+from airflow_provider_raynode.argo.template_defaults import as_run
 from airflow_provider_raynode.cli import main
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -42,6 +43,20 @@ def templates(manifest: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {template["name"]: template for template in spec["templates"]}
 
 
+def pod(manifest: dict[str, Any], name: str = "work") -> dict[str, Any]:
+    """The template of a task as Argo runs it: laid over the defaults, with the task's arguments in it."""
+    found = templates(manifest)
+    (task,) = [each for each in found["dag"]["dag"]["tasks"] if each["name"] == name]
+    spec = manifest["spec"].get("workflowSpec", manifest["spec"])
+    template = as_run(found[task["template"]], spec["templateDefaults"])
+    given = {each["name"]: each["value"] for each in task["arguments"]["parameters"]}
+    text = json.dumps(template)
+    for each in template["inputs"]["parameters"]:
+        value = given.get(each["name"], each.get("value"))
+        text = text.replace(f"{{{{inputs.parameters.{each['name']}}}}}", json.dumps(value)[1:-1])
+    return dict(json.loads(text))
+
+
 def test_a_cron_workflow() -> None:
     start = datetime(2026, 1, 1, tzinfo=pendulum.timezone("Europe/Berlin"))
     with DAG("nightly_report", schedule="30 2 * * 7", start_date=start, description="All {numbers}") as dag:
@@ -53,7 +68,7 @@ def test_a_cron_workflow() -> None:
     assert manifest["metadata"]["annotations"]["workflows.argoproj.io/description"] == "All {numbers}"
     assert manifest["spec"]["schedules"] == ["30 2 * * 0"]
     assert manifest["spec"]["timezone"] == "Europe/Berlin"
-    assert "--scheduled-time={{workflow.scheduledTime}}" in templates(manifest)["task"]["script"]["args"]
+    assert "--scheduled-time={{workflow.scheduledTime}}" in pod(manifest)["script"]["args"]
 
 
 def test_a_cron_workflow_always_names_its_zone_and_holds_its_dates() -> None:
@@ -132,8 +147,9 @@ def test_params_are_json_with_their_enum_and_no_tag_of_argos() -> None:
     ("options", "strategy"),
     [
         ({"retries": 0}, None),
-        ({"retries": 2, "retry_delay": timedelta(0)}, {"limit": "2"}),
-        ({"retries": 2, "retry_delay": timedelta(minutes=5)}, {"limit": "2", "backoff": {"duration": "300s"}}),
+        ({"retries": 2, "retry_delay": timedelta(0)}, ("2", "0s", "1", "")),
+        ({"retries": 2}, ("2", "300s", "1", "")),
+        ({"retries": 2, "retry_delay": timedelta(minutes=1)}, ("2", "60s", "1", "")),
         (
             {
                 "retries": 3,
@@ -141,35 +157,35 @@ def test_params_are_json_with_their_enum_and_no_tag_of_argos() -> None:
                 "retry_exponential_backoff": True,
                 "max_retry_delay": timedelta(hours=1),
             },
-            {"limit": "3", "backoff": {"duration": "2s", "factor": "2", "cap": "3600s"}},
+            ("3", "2s", "2", "3600s"),
         ),
     ],
 )
-def test_retries(options: dict[str, Any], strategy: dict[str, Any] | None) -> None:
+def test_retries(options: dict[str, Any], strategy: tuple[str, ...] | None) -> None:
     with DAG("retries", schedule=None) as dag:
         one_task(**options)
     (manifest,) = exported(dag)
-    template = templates(manifest)["task"]
-    found = template.get("retryStrategy")
+    found = pod(manifest).get("retryStrategy")
     if strategy is None:
         assert found is None
-        assert not any(each.startswith("--retries") for each in template["script"]["args"])
+        assert "--retries={{retries}}" not in pod(manifest)["script"]["command"]
         return
-    assert found.pop("retryPolicy") == "Always"
-    assert found.pop("expression") == "!(lastRetry.exitCode in ['100', '101', '102'])"
-    assert found == strategy
-    assert "--retries={{retries}}" in template["script"]["args"]
+    assert templates(manifest).keys() == {"dag", "task-with-retries"}
+    assert found["retryPolicy"] == "Always"
+    assert found["expression"] == "!(lastRetry.exitCode in ['100', '101', '102'])"
+    assert (found["limit"], *found["backoff"].values()) == strategy
+    assert "--retries={{retries}}" in pod(manifest)["script"]["command"]
 
 
 def test_retries_of_the_settings_are_laid_over_the_dags() -> None:
     with DAG("retries", schedule=None) as dag:
         one_task(retries=1, retry_delay=timedelta(minutes=1))
     (manifest,) = exported(dag, settings={**SETTINGS, "retry_strategy": {"limit": 4, "backoff": {"factor": 3}}})
-    template = templates(manifest)["task"]
+    template = pod(manifest)
     assert template["retryStrategy"]["limit"] == "4"
-    assert template["retryStrategy"]["backoff"] == {"duration": "60s", "factor": "3"}
+    assert template["retryStrategy"]["backoff"] == {"duration": "60s", "factor": "3", "cap": ""}
     assert "expression" in template["retryStrategy"]
-    assert "--max-retries=4" in template["script"]["args"]
+    assert "--max-retries=4" in template["script"]["command"]
 
 
 def test_time_limits() -> None:
@@ -177,7 +193,8 @@ def test_time_limits() -> None:
         one_task(execution_timeout=timedelta(minutes=1))
     (manifest,) = exported(dag)
     assert manifest["spec"]["activeDeadlineSeconds"] == 7200
-    assert templates(manifest)["task"]["activeDeadlineSeconds"] == 60 + 300
+    assert pod(manifest)["activeDeadlineSeconds"] == str(60 + 300)
+    assert templates(manifest).keys() == {"dag", "task-with-timeout"}
 
 
 def test_pools_and_limits_are_semaphores_with_their_sizes() -> None:
@@ -188,7 +205,7 @@ def test_pools_and_limits_are_semaphores_with_their_sizes() -> None:
     assert config_map["kind"] == "ConfigMap"
     assert config_map["data"] == {"gpu-pool": "2", "max-active-work": "4", "max-active-runs": "2"}
     name = config_map["metadata"]["name"]
-    keys = templates(manifest)["task"]["synchronization"]["semaphores"]
+    keys = templates(manifest)["work"]["synchronization"]["semaphores"]
     assert keys == [{"configMapKeyRef": {"name": name, "key": key}} for key in ("gpu-pool", "max-active-work")]
     assert manifest["spec"]["synchronization"]["semaphores"] == [
         {"configMapKeyRef": {"name": name, "key": "max-active-runs"}}
@@ -217,13 +234,13 @@ def test_tasks_that_need_the_same_pod_share_a_template() -> None:
     settings = {**SETTINGS, "tasks": {"work_3": {"resources": {"cpu": 4}}}}
     (manifest,) = exported(dag, settings=settings)
     found = templates(manifest)
-    assert set(found) == {"dag", "task", "task-work-3", "task-patient", "empty"}
-    assert found["task-work-3"]["script"]["resources"]["limits"] == {"cpu": "4"}
+    assert set(found) == {"dag", "task", "work-3", "task-with-retries", "empty"}
+    assert found["work-3"]["script"]["resources"]["limits"] == {"cpu": "4"}
     used = {each["name"]: each["template"] for each in found["dag"]["dag"]["tasks"]}
     assert used == {
         **{f"work-{number}": "task" for number in (0, 1, 2, 4)},
-        "work-3": "task-work-3",
-        "patient": "task-patient",
+        "work-3": "work-3",
+        "patient": "task-with-retries",
         "end": "empty",
     }
 
@@ -239,7 +256,7 @@ def test_a_pod_override_is_a_patch() -> None:
     with DAG("override", schedule=None) as dag:
         one_task(executor_config={"pod_override": override})
     (manifest,) = exported(dag)
-    template = templates(manifest)["task"]
+    template = templates(manifest)["work"]
     assert template["metadata"] == {"labels": {"team": "a"}, "annotations": {"note": "b"}}
     assert json.loads(template["podSpecPatch"]) == {
         "containers": [{"name": "main", "resources": {"limits": {"cpu": "2"}}}],
@@ -254,7 +271,7 @@ def test_what_stands_in_a_pod_override_is_none_of_argos(settings: dict[str, Any]
     with DAG("override", schedule=None) as dag:
         one_task(executor_config={"pod_override": {"spec": {"containers": [{"name": "base", "env": env}]}}})
     (manifest,) = exported(dag, settings={**SETTINGS, **settings})
-    patch = templates(manifest)["task"]["podSpecPatch"]
+    patch = templates(manifest)["work"]["podSpecPatch"]
     assert json.loads(patch)["containers"] == [{"name": "main", "env": env}]
     assert ("{{" in patch) == bool(settings)
 
@@ -266,7 +283,7 @@ def test_texts_that_are_not_kubernetes_arrive_as_they_are() -> None:
     with DAG("dollars", schedule=None) as dag:
         one_task()
     (manifest,) = exported(dag, settings=settings)
-    template = templates(manifest)["task"]
+    template = pod(manifest)
     assert {"name": "AIRFLOW__RAYNODE__CATALOG", "value": "s3://bucket/$$(HOME)"} in template["script"]["env"]
     assert "--configuration-file=/etc/$$(A).yaml" in template["script"]["args"]
     assert any(each.startswith("--pipeline-file=") and "/$$(A)/" in each for each in template["script"]["args"])
@@ -280,7 +297,7 @@ def test_a_pod_override_of_the_kubernetes_client_is_the_same() -> None:
     with DAG("override", schedule=None) as dag:
         one_task(executor_config={"pod_override": pod})
     (manifest,) = exported(dag)
-    assert json.loads(templates(manifest)["task"]["podSpecPatch"]) == {
+    assert json.loads(templates(manifest)["work"]["podSpecPatch"]) == {
         "containers": [{"name": "main", "env": [{"name": "A", "value": "b"}]}],
         "hostNetwork": True,
     }

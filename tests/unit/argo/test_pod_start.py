@@ -70,7 +70,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_pods_import_little_beside_airflows_task_runner(folder: Path) -> None:
     alone, _ = modules_of("import airflow.sdk.execution_time.task_runner", folder)
-    found, output = pod(folder, "--step-name=one", f"--outputs={folder / 'out'}", "--parameters=[]")
+    found, output = pod(folder, "--step-name=one", f"--outputs={folder / 'out'}")
     assert "exit 0" in output
     # The garbage collector works again while the task runs, and leaves the imported modules alone.
     assert "collector True True" in output

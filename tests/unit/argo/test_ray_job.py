@@ -240,13 +240,15 @@ def test_the_settings_place_the_pod_that_waits() -> None:
         "priority_class_name": "low",
         "tasks": {"search.tune": {"retry_strategy": {"limit": 5}}},
     }
-    template = template_of(export(config(), settings))
-    assert template["nodeSelector"] == {"pool": "small"}
-    assert template["tolerations"] == [{"operator": "Exists"}]
-    assert template["metadata"]["labels"] == {"team": "a"}
-    assert template["securityContext"] == {"runAsNonRoot": True}
-    assert template["priorityClassName"] == "low"
-    assert template["retryStrategy"]["limit"] == "5"
+    exported = export(config(), settings)
+    # What all pods have, the workflow says.
+    spec = next(iter(yaml.safe_load_all(exported.text)))["spec"]
+    assert spec["nodeSelector"] == {"pool": "small"}
+    assert spec["tolerations"] == [{"operator": "Exists"}]
+    assert spec["podMetadata"]["labels"] == {"raynode/dag-id": "a_dag", "team": "a"}
+    assert spec["securityContext"] == {"runAsNonRoot": True}
+    assert spec["podPriorityClassName"] == "low"
+    assert template_of(exported)["retryStrategy"]["limit"] == "5"
 
 
 def test_kuberay_may_try_again_before_it_has_failed() -> None:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from airflow_provider_raynode.argo.export import Export, export_dag_file
+from airflow_provider_raynode.argo.template_defaults import as_run
 
 DAG_FILE = """
 from airflow.sdk import DAG, task, task_group
@@ -73,7 +74,7 @@ def exported(dag_file: Path, **settings: Any) -> Export:
 def pods(export: Export) -> dict[str, set[str]]:
     """Return what each node's pod has of Secrets: by the node's name, and `on-exit`."""
     spec = next(iter(yaml.safe_load_all(export.text)))["spec"]
-    templates = {each["name"]: each for each in spec["templates"]}
+    templates = {each["name"]: as_run(each, spec["templateDefaults"]) for each in spec["templates"]}
     found: dict[str, set[str]] = {}
     for template in templates.values():
         for node in template.get("dag", {}).get("tasks", ()):

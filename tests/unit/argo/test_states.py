@@ -148,7 +148,7 @@ def test_lengths_of_what_can_be_expanded_over(store: RunStore) -> None:
     }
     assert found == {"product": 6, "zip": 2, "longest": 3, "concat": 5, "map": 3, "kwargs": 2, "literal": 2}
     assert index_outputs(dag, "one") == {"indexes-map": "map"}
-    assert index_outputs(dag, "two") == {"indexes-kwargs": "kwargs"}
+    assert index_outputs(dag, "two") == {"indexes": "kwargs"}
 
 
 def test_in_a_mapped_group_only_the_same_index_counts(store: RunStore) -> None:
