@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_raynode.argo.import_path import import_remedy, make_importable, no_such_file
 from airflow_provider_raynode.argo.task_sdk._dag import registering
-from airflow_provider_raynode.config._section import did_you_mean
 from airflow_provider_raynode.exceptions import DagFileError, RayNodeError
 
 if TYPE_CHECKING:
@@ -50,6 +49,9 @@ def load_dag(path: str | Path, dag_id: str | None = None, *, dags_folder: str | 
             raise DagFileError(f"{path} holds several DAGs: choose one with --dag-id {{{','.join(sorted(dags))}}}")
         return next(iter(dags.values()))
     if dag_id not in dags:
+        # The models of the config are much to import, and a pod seldom needs them.
+        from airflow_provider_raynode.config._section import did_you_mean
+
         near = did_you_mean(dag_id, dags)
         raise DagFileError(f"{path} holds no DAG {dag_id!r}{near} it has: {', '.join(sorted(dags))}")
     return dags[dag_id]

@@ -10,7 +10,6 @@ import os
 import sys
 from pathlib import Path, PurePosixPath
 
-from airflow_provider_raynode.config._section import did_you_mean
 from airflow_provider_raynode.exceptions import DagFileError
 
 _VARIABLE = "AIRFLOW__CORE__DAGS_FOLDER"
@@ -65,6 +64,9 @@ def no_such_file(file: Path) -> str:
     if file.is_dir():
         return "is a folder; give the path of a DAG file"
     others = [each.name for each in file.parent.glob("*.py")] if file.parent.is_dir() else []
+    # The models of the config are much to import, and a pod seldom needs them.
+    from airflow_provider_raynode.config._section import did_you_mean
+
     return f"no such file{did_you_mean(file.name, others)} give the path of a DAG file"
 
 
