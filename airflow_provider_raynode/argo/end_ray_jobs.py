@@ -61,7 +61,7 @@ def make_way(jobs: RayJobs, name: str, spec_sha256: str, *, settle_s: float) -> 
     """
     for earlier in earlier_ray_job_names(name):
         job = jobs.find(earlier)
-        if job is not None and not job.finished:
+        if job is not None and (not job.finished or job.left_behind):
             _end(jobs, job)
     job = jobs.find(name)
     if job is None:

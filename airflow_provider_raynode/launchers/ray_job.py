@@ -59,7 +59,7 @@ class RayJobLauncher(Launcher):
         """Delete the RayJob if it still runs: its driver gets SIGTERM, and its cluster goes."""
         try:
             found = self._ray_jobs().find(ray_job_name(job.submission_id))
-            if found is not None and not found.finished:
+            if found is not None and (not found.finished or found.left_behind):
                 gone = self._ray_jobs().end(found, timeout_s=timeout_s)
                 return JobStatus(JobState.STOPPED, f"The RayJob {found.name} {'was' if gone else 'is being'} deleted.")
         except KubernetesApiError as error:

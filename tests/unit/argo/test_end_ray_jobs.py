@@ -187,6 +187,8 @@ def test_one_with_another_spec_is_ended(kubernetes: Kubernetes) -> None:
 def test_an_earlier_attempt_that_runs_is_ended(kubernetes: Kubernetes) -> None:
     kubernetes.put("rayjobs", ray_job("search-0123456789ab-a1"))
     assert way(kubernetes) == []
+    kubernetes.put("rayjobs", ray_job("search-0123456789ab-a1", "Failed", "RUNNING"))
+    assert way(kubernetes) == [], "KubeRay has failed it, its driver runs on"
     kubernetes.put("rayjobs", ray_job("search-0123456789ab-a1", "Failed", "FAILED"))
     assert way(kubernetes) == ["search-0123456789ab-a1"], "its logs stay for its ttl"
 
