@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any, NoReturn
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from airflow.sdk import DAG, task
 
 from airflow_provider_raynode import catalog, pickled, ray_node, report
+from airflow_provider_raynode.argo.earlier_runs import EarlierRuns, SucceededRun
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import CatalogError
 
@@ -42,6 +44,20 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for item in client.list_objects_v2(Bucket="raynode").get("Contents", []):
         client.delete_object(Bucket="raynode", Key=item["Key"])
     client.delete_bucket(Bucket="raynode")
+
+
+def test_the_runs_of_a_dag(bucket: str) -> None:
+    noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    runs = EarlierRuns(Catalog(f"{bucket}/a prefix"), "a dag")
+    assert runs.last_before(noon) is None
+    for days in (3, 2, 1, 0):
+        date = noon - timedelta(days=days)
+        names = ("logical_date", "data_interval_start", "data_interval_end", "start_date", "end_date")
+        runs.add(SucceededRun(dag_id="a dag", run_id=f"run.{days}", scheduled=True, **dict.fromkeys(names, date)))
+    runs.remove("run.1", noon - timedelta(days=1))
+    found = runs.last_before(noon)
+    assert found is not None
+    assert found.run_id == "run.2"
 
 
 def test_the_store(bucket: str) -> None:

@@ -295,7 +295,8 @@ class CatalogComms:
         if not self._runs_are_recorded:
             raise UnsupportedMessageError(
                 f"{self._task_id} asked Airflow for {type(msg).__name__} (prev_…_success), and this DAG's runs are not "
-                "recorded: set record_runs: true in the settings, and export again"
+                "recorded: set record_runs: true in the settings and export again (--record-runs where "
+                "run-task is called by hand)"
             )
         from airflow_provider_raynode.argo.earlier_runs import EarlierRuns
 
