@@ -61,8 +61,6 @@ def below_root(file: Path, root: Path | None) -> PurePosixPath:
 
 def no_such_file(file: Path) -> str:
     """Return what is to be said of a DAG file that is not there, with the nearest one of its folder."""
-    from airflow_provider_raynode.config._section import did_you_mean  # late: the pods do without the config's models
-
     if file.is_dir():
         return "is a folder; give the path of a DAG file"
     others = [each.name for each in file.parent.glob("*.py")] if file.parent.is_dir() else []
