@@ -108,6 +108,11 @@ class Drivers:
         time.sleep(2)
         return True
 
+    def go_on(self, number: int) -> None:
+        """Let the trials go on when a driver has taken up the search: Ray has ended the last one's workers by then."""
+        self.until(number, lambda: "Going on with the search" in self.log(number))
+        self.go()
+
     def go(self) -> None:
         (self.marked.parent / "go").touch()
 
@@ -213,9 +218,7 @@ def test_who_waits_goes_on_when_the_other_is_killed(drivers: Drivers) -> None:
     second = drivers.start()
     drivers.until(second, lambda: "waiting:" in drivers.log(second))
     drivers.started[first].kill()
-    # By then Ray has ended the killed one's workers.
-    drivers.until(second, lambda: "Going on with the search" in drivers.log(second))
-    drivers.go()
+    drivers.go_on(second)
     assert drivers.ended(second) == 0
     assert drivers.check().restored == 3
 
@@ -264,8 +267,9 @@ def test_a_stopped_one_is_gone_on_from_and_its_result_is_set_aside(drivers: Driv
     assert drivers.result.failure is not None
     assert drivers.result.failure.type == "Stopped"
     stopped = drivers.node.read_bytes(f"{drivers.spec.attempt_prefix}/result.json")
-    drivers.go()
-    assert drivers.ended(drivers.start()) == 0
+    second = drivers.start()
+    drivers.go_on(second)
+    assert drivers.ended(second) == 0
     assert drivers.check().restored == 3
     assert drivers.node.read_bytes(f"{drivers.spec.drivers_prefix}/0002-found-result.json") == stopped
 
@@ -287,12 +291,13 @@ def test_who_waits_is_ended_at_once_and_leaves_nothing(drivers: Drivers) -> None
 
 
 def test_a_driver_ends_before_its_deadline(drivers: Drivers) -> None:
-    assert drivers.ended(drivers.start(options=("--deadline", "25"))) == 1
+    assert drivers.ended(drivers.start(options=("--deadline", "30"))) == 1
     result = drivers.result
     assert result.failure is not None
     assert result.failure.type == "DeadlineExceeded"
-    drivers.go()
     job = drivers.second_attempt()
-    assert drivers.ended(drivers.start(job)) == 0
+    second = drivers.start(job)
+    drivers.go_on(second)
+    assert drivers.ended(second) == 0
     finished = 0 if result.completion is None else result.completion.finished
     assert drivers.check(job).restored == finished
