@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, is_fan_out
@@ -12,6 +13,7 @@ from airflow_provider_raynode.argo.settings._connections import (
     variable_variable,
 )
 from airflow_provider_raynode.argo.shape import groups_of, is_podless, operator_class
+from airflow_provider_raynode.argo.task_sdk._dag import expand_input
 from airflow_provider_raynode.exceptions import ConfigError
 
 if TYPE_CHECKING:
@@ -44,11 +46,25 @@ def variables_given(dag: DAG, settings: ArgoSettings) -> set[str]:
 
 
 def _connections(task: Any) -> Iterator[str]:
-    fields: Mapping[str, Any] = task.partial_kwargs if task.is_mapped else vars(task)
-    for name, value in fields.items():
+    for name, value in _fields(task):
         # A template is filled in later: what it will name is not known here.
         if name.endswith(_FIELD) and isinstance(value, str) and value and "{{" not in value:
             yield value
+
+
+def _fields(task: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the fields of an operator; of a mapped one those that it will have, with defaults and literal lists."""
+    if not task.is_mapped:
+        yield from vars(task).items()
+        return
+    expanded = expand_input(task).value
+    given = {**task.partial_kwargs, **(expanded if isinstance(expanded, Mapping) else {})}
+    for each in operator_class(task).__mro__[:-1]:
+        for name, parameter in signature(each.__init__).parameters.items():  # type: ignore[misc]
+            if name.endswith(_FIELD) and name not in given:
+                yield name, parameter.default
+    for name, value in given.items():
+        yield from ((name, each) for each in (value if isinstance(value, list | tuple) else [value]))
 
 
 def _of_ray_node(dag: DAG, task: Any) -> Iterator[str]:

@@ -474,13 +474,14 @@ class ArgoSettings(PodKeys):
         return [f"{self._source}: {each}" for each in found]
 
     def _mount_warnings(self) -> Iterator[str]:
+        say = "say it under the groups and tasks that need it"
         for path, mount in (self.volume_mounts or {}).items():
             volume = (self.volumes or {}).get((mount or {}).get("name", "")) or {}
             if "secret" in volume or any("secret" in each for each in volume.get("projected", {}).get("sources") or ()):
-                yield (
-                    f"volume_mounts.{path}: every pod has the Secret that is mounted there: say it under the "
-                    "groups and tasks that need it"
-                )
+                yield f"volume_mounts.{path}: every pod has the Secret that is mounted there: {say}"
+        for name in ("init_containers", "sidecars", "pod_spec_patch"):
+            if any(word in str(getattr(self, name) or "") for word in ("secretKeyRef", "secretRef")):
+                yield f"{name}: every pod has the Secret that is taken there: {say}"
 
     def _catalog_warnings(self) -> Iterator[str]:
         pod = PodSettings(self._all_pods(), {})

@@ -45,7 +45,8 @@ with DAG("secret", schedule=None, on_failure_callback=print):
         sends(x)
 
     Loader(task_id="loads") >> Loader(task_id="other", db_conn_id="{{ ds }}")
-    Loader.partial(task_id="many", db_conn_id="my_db").expand(params=[{}])
+    Loader.partial(task_id="many").expand(params=[{}])
+    Loader.partial(task_id="several").expand(db_conn_id=["a", "b"])
     each.expand(x=plain(), y=plain.override(task_id="second")())
     inner.expand(x=plain.override(task_id="more")())
     ray_node(
@@ -93,13 +94,21 @@ def declared(*names: str) -> dict[str, Any]:
 
 
 def test_what_the_dag_shows_is_given_unasked(dag_file: Path) -> None:
-    names = (*NODE, "AIRFLOW_CONN_MY_DB", "AIRFLOW_CONN_CAT", "AIRFLOW_CONN_RAY_DEFAULT")
+    names = (
+        *NODE,
+        "AIRFLOW_CONN_MY_DB",
+        "AIRFLOW_CONN_A",
+        "AIRFLOW_CONN_B",
+        "AIRFLOW_CONN_CAT",
+        "AIRFLOW_CONN_RAY_DEFAULT",
+    )
     export = exported(dag_file, secrets=declared(*names))
     found = pods(export)
     # Every pod reads the catalog.
     assert all("AIRFLOW_CONN_CAT" in each for name, each in found.items() if not name.startswith(("group-", "inner")))
     own = {name: each - {"AIRFLOW_CONN_CAT"} for name, each in found.items()}
     assert own["loads"] == own["many"] == {"AIRFLOW_CONN_MY_DB"}
+    assert own["several"] == {"AIRFLOW_CONN_A", "AIRFLOW_CONN_B"}
     fan_out, tune, fan_in = (next(each for each in own if each.endswith(end)) for end in ("out", "tune", "in"))
     assert own[fan_out] == own[tune] == NODE
     assert own[fan_in] == own["plain"] == own["other"] == own["on-exit"] == set()
@@ -144,6 +153,9 @@ def test_a_secret_that_is_mounted_in_every_pod_is_told(dag_file: Path) -> None:
     export = exported(dag_file, volumes=volumes, volume_mounts=mounts)
     told = [each for each in export.warnings if "every pod has the Secret that is mounted" in each]
     assert [each.split(":")[1].strip() for each in told] == ["volume_mounts./key", "volume_mounts./both"]
+    entry = {"name": "X", "valueFrom": {"secretKeyRef": SECRET}}
+    export = exported(dag_file, sidecars={"proxy": {"image": "p", "env": [entry]}})
+    assert any("sidecars: every pod has the Secret" in each for each in export.warnings)
     export = exported(dag_file, tasks={"plain": {"volumes": volumes, "volume_mounts": mounts}})
     assert not [each for each in export.warnings if "mounted there" in each]
 
