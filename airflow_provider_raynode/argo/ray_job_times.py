@@ -40,7 +40,8 @@ def times_of(cluster: KubeRay, task: Any, fan_out: Any, *, timeout_s: int | None
     pre_running = cluster.pre_running_deadline_seconds
     if "pre_running_deadline_seconds" not in cluster.model_fields_set and fan_out.startup_timeout_s is not None:
         pre_running = math.ceil(fan_out.startup_timeout_s)
-    pre_running = min(pre_running, active)
+    # Of two deadlines that pass together the nearer cause is told.
+    pre_running = min(pre_running, active if limit is None else min(limit, active))
     if fan_out.run_timeout_s is not None:
         active = min(active, pre_running + math.ceil(fan_out.run_timeout_s) + GRACE_S)
     return Times(active, pre_running)

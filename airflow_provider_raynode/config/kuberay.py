@@ -4,10 +4,17 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from airflow_provider_raynode.config._section import Loc, Problem, Section, did_you_mean
-from airflow_provider_raynode.config._values import NonNegativeInteger, PositiveInteger, PositiveNumber, Switch, Text
+from airflow_provider_raynode.config._values import (
+    NonNegativeInteger,
+    PositiveInteger,
+    PositiveNumber,
+    Switch,
+    Text,
+    as_integer,
+)
 
 GroupName = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,30}[a-z0-9])?$")]
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)([.-]?[0-9A-Za-z]+)*")
@@ -25,6 +32,8 @@ def _version(value: str) -> str:
     return value
 
 
+_INT32 = 2**31 - 1
+Seconds = Annotated[int, Field(ge=1, le=_INT32), BeforeValidator(as_integer)]
 Version = Annotated[Text, AfterValidator(_version)]
 
 
@@ -140,17 +149,17 @@ class KubeRay(Section):
     container_security_context: dict[str, Any] = Field(
         default_factory=dict, description="Kubernetes' security context of every container"
     )
-    pre_running_deadline_seconds: PositiveInteger = Field(
+    pre_running_deadline_seconds: Seconds = Field(
         default=1_800,
         description="how long the cluster may take to start: an image that cannot be pulled or a pod that no node has "
         "room for ends the RayJob then; where it is left out, startup_timeout_s of the node counts, if it is given",
     )
-    active_deadline_seconds: PositiveInteger = Field(
+    active_deadline_seconds: Seconds = Field(
         default=86_400,
         description="how long the RayJob may take, its cluster's start included; execution_timeout and run_timeout_s "
         "of the node make it shorter",
     )
-    ttl_seconds_after_finished: NonNegativeInteger = Field(
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0, le=_INT32), BeforeValidator(as_integer)] = Field(
         default=30, description="how long the cluster stays after the job's end; a retry does not wait for that"
     )
 

@@ -187,7 +187,7 @@ def test_tokens_can_be_switched_off_and_the_mode_is_stated() -> None:
     ("node", "kuberay", "active", "pre_running"),
     [
         ({}, {}, 86_400, 1_800),
-        ({"default_args": {"execution_timeout": timedelta(minutes=10)}}, {}, 660, 660),
+        ({"default_args": {"execution_timeout": timedelta(minutes=10)}}, {}, 660, 600),
         ({"default_args": {"execution_timeout": timedelta(hours=2)}}, {}, 7_260, 1_800),
         ({"default_args": {"execution_timeout": timedelta(days=9)}}, {}, 86_400, 1_800),
         ({"default_args": {"execution_timeout": timedelta(hours=2)}}, {"active_deadline_seconds": 60}, 60, 60),
@@ -523,6 +523,7 @@ def test_settings_of_the_pod_that_collects_are_told() -> None:
         ({"pod_labels": {"team": "a b"}}, "kuberay.pod_labels.team"),
         ({"head": {"node_selector": {"a b": "c"}}}, "kuberay.head.node_selector"),
         ({"env": {"1A": "x"}}, "'1A' is not a name of an environment variable"),
+        ({"active_deadline_seconds": 2**31}, "kuberay.active_deadline_seconds: 2147483648 is above 2147483647"),
         ({"backoff_limit": 2}, "kuberay.backoff_limit: cannot be said here: `retries` of the node's tasks"),
     ],
 )
