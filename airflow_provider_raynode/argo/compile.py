@@ -158,7 +158,11 @@ class _Compiler:
             **fields.get("podMetadata", {}),
             "labels": {DAG_LABEL: label_value(self._dag.dag_id), **fields.get("podMetadata", {}).get("labels", {})},
         }
-        fields["templateDefaults"] = Commented(shared, "What the templates have in common; each says what differs.")
+        fields["templateDefaults"] = Commented(
+            shared,
+            "What the templates have in common; each says what differs. A script's source is the run's params, a file\n"
+            "that is the program's last argument.",
+        )
         stripped: list[Any] = []
         for each in pods:
             rest = without_defaults(without_fields(_plain(each), fields), shared)
