@@ -8,8 +8,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_raynode.argo.conditions import depends_after, depends_of, gate_depends, when_after, when_of
-from airflow_provider_raynode.argo.expansion import INDEXES, indexes_output
+from airflow_provider_raynode.argo.conditions import (
+    depends_after,
+    depends_of,
+    gate_depends,
+    indexes_of,
+    when_after,
+    when_of,
+)
+from airflow_provider_raynode.argo.expansion import INDEXES
 from airflow_provider_raynode.argo.graph import Node, Scope, build_scopes
 from airflow_provider_raynode.argo.names import (
     EMPTY,
@@ -343,7 +350,7 @@ class _Compiler:
     def _dag_tasks(self, scope: Scope) -> list[Any]:
         tasks: list[Any] = []
         for node in scope.nodes:
-            if self._ray_jobs and node.id in self._dag.task_dict and is_execution(self._dag.task_dict[node.id]):
+            if self._ray_jobs and node.kind == "task" and is_execution(self._dag.task_dict[node.id]):
                 tasks += self._ray_job_tasks(node, scope)
             else:
                 tasks.append(self._dag_task(node, scope))
@@ -364,7 +371,7 @@ class _Compiler:
             body["depends"] = depends
         if when := when_of(node):
             body["when"] = when
-        body |= _loop(self._dag, node)
+        body |= _loop(node)
         return Commented(body, self._comment(node))
 
     def _ray_job_tasks(self, node: Node, scope: Scope) -> list[Any]:
@@ -409,7 +416,7 @@ class _Compiler:
             return Use(EMPTY)
         if node.id not in self._dag.task_dict:
             return self._templates.of_plan(self._dag.task_group_dict[node.id])
-        return self._templates.of_task(self._dag.task_dict[node.id], plan=node.kind == "plan")
+        return self._templates.of_task(self._dag.task_dict[node.id], plan=node.kind in ("plan", "order"))
 
     def _arguments(self, node: Node, scope: Scope) -> dict[str, str]:
         if node.kind == "group":
@@ -417,7 +424,7 @@ class _Compiler:
         arguments = {"step": node.id}
         if node.podless:
             return arguments
-        if node.expansion is not None:
+        if node.expansion is not None and node.kind != "order":
             arguments["index"] = "{{item}}"
         elif scope.id is not None:
             arguments["index"] = _INDEX
@@ -428,6 +435,8 @@ class _Compiler:
     def _comment(self, node: Node) -> str:
         if node.kind == "plan":
             return f"Counts the map indexes of {node.id}."
+        if node.kind == "order":
+            return f"Runs where one thing before {node.id} was skipped and another failed: which came first?"
         if node.kind == "group":
             return f"{node.id}: mapped task group"
         task = self._dag.task_dict[node.id]
@@ -440,14 +449,16 @@ def _plain(template: Any) -> dict[str, Any]:
     return dict(template.value if isinstance(template, Commented) else template)
 
 
-def _loop(dag: DAG, node: Node) -> dict[str, Any]:
+def _loop(node: Node) -> dict[str, Any]:
     expansion = node.expansion
-    if expansion is None:
+    if expansion is None or node.kind == "order":
         return {}
     if expansion.kind == "literal":
         # Argo takes no empty withItems; an empty withParam skips the node.
         return {"withItems": list(range(expansion.length))} if expansion.length else {"withParam": "[]"}
-    output = INDEXES if expansion.kind == "plan" else indexes_output(dag, node.id)
+    output = INDEXES if expansion.kind == "plan" else expansion.output
+    if node.order:
+        return {"withParam": indexes_of(expansion.source, output)}
     return {"withParam": f"{{{{tasks.{expansion.source}.outputs.parameters.{output}}}}}"}
 
 

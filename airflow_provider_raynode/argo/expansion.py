@@ -43,6 +43,16 @@ def total_length(source: Any, length_of: LengthOf) -> int | None:
     return None if any(each is None for each in lengths) else math.prod(each for each in lengths if each is not None)
 
 
+def is_expanded_at_once(dag: DAG, task_id: str) -> bool:
+    """Whether Airflow makes the instances of a task with the run: it is mapped over literals, and these are not empty.
+
+    There is none then that stands for all of them.
+    """
+    task = dag.task_dict[task_id]
+    mapped = task if task.is_mapped else task.get_closest_mapped_task_group()
+    return mapped is not None and not source_ids(mapped) and bool(total_length(expand_input(mapped), lambda *_: None))
+
+
 def _length(value: Any, length_of: LengthOf) -> int | None:
     from airflow.sdk.definitions.xcom_arg import ConcatXComArg, MapXComArg, PlainXComArg, ZipXComArg
 

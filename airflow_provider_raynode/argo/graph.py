@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, Literal
 
-from airflow_provider_raynode.argo.expansion import mapped_node, source_ids, total_length
-from airflow_provider_raynode.argo.names import PLAN_SUFFIX, argo_names, mapped_group_ids
+from airflow_provider_raynode.argo.expansion import indexes_output, mapped_node, source_ids, total_length
+from airflow_provider_raynode.argo.names import ORDER_SUFFIX, PLAN_SUFFIX, argo_names, mapped_group_ids
 from airflow_provider_raynode.argo.shape import counted_leaves, is_podless, rule_of, scope_of, setups_further_up
-from airflow_provider_raynode.argo.skips import may_be_skipped_first, skippers
+from airflow_provider_raynode.argo.skips import may_be_mixed, passes_on, skippers
 from airflow_provider_raynode.argo.task_sdk._dag import expand_input
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Upstream:
 
     name: str
     podless: bool
+    is_loop: bool = False
+    """Whether it has a node for each map index: such a one has no state of its own."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,23 @@ class Expansion:
     length: int = 0
     source: str = ""
     """Argo name of the node whose pod gives the indexes."""
+    output: str = ""
+    """Name of the output that holds them, where it is `direct`."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node of a scope: a task, a mapped task, a mapped task group, or the plan of one of the last two."""
+    """One node of a scope: a task, a mapped task, a mapped task group, or what is asked about one of them first.
+
+    A plan counts the map indexes. An order node runs only where the phases before it leave the outcome open: one thing
+    was skipped and another failed, or a task group has nothing to map over and something beside its list failed. Its
+    pod tells by the order in which Airflow sees them: it ends well for skipped, else with the exit code for
+    upstream_failed.
+    """
 
     id: str
     name: str
-    kind: Literal["task", "group", "plan"]
+    kind: Literal["task", "group", "plan", "order"]
     skip_name: str = ""
     """The name under which a branch lists it."""
     rule: str = "all_success"
@@ -67,6 +77,8 @@ class Node:
     """Argo names to wait for, whatever becomes of them."""
     needs: tuple[str, ...] = ()
     """Argo names that must have succeeded or been skipped."""
+    order: str = ""
+    """Argo name of its order node."""
     skipped_by: tuple[str, ...] = ()
     expansion: Expansion | None = None
     podless: bool = False
@@ -132,7 +144,7 @@ class _Builder:
                 placed.add(group_id)
                 scopes[None].nodes += self._group_nodes(group_id)
             scopes[group_id].nodes += self._task_nodes(task)
-        if self._needs_gates():
+        if self._needs_gates(scopes.values()):
             for scope in scopes.values():
                 scope.gate = self._gate(scope)
         return list(scopes.values())
@@ -148,9 +160,13 @@ class _Builder:
         node = self._decided(task)
         if node.podless:
             self._podless.add(task.task_id)
-        if not task.is_mapped:
-            return [node]
-        return self._expanded(task, node)
+        nodes = self._expanded(task, node) if task.is_mapped else [node]
+        return [*self._order_of(nodes[0]), *nodes]
+
+    def _order_of(self, node: Node) -> list[Node]:
+        if not node.order:
+            return []
+        return [Node(id=node.id, name=node.order, kind="order", upstream=node.upstream)]
 
     def _decided(self, task: Any) -> Node:
         """Return the node of a task with who decides whether it runs, as if it were not mapped."""
@@ -171,11 +187,10 @@ class _Builder:
             and set(direct) - set(inside) <= surely
             and self._is_free_of_setups(task, rule)
             and self._skips_are_plain(task, inside, rule)
-            and not may_be_skipped_first(self._dag, task_id)
         ):
-            upstream = tuple(self._upstream(each) for each in inside)
-            direct_skippers = (each for each in skippers(self._dag, task_id) if each in inside)
-            return Node(**base, upstream=upstream, skipped_by=tuple(self._names[each] for each in direct_skippers))
+            base["upstream"] = tuple(self._upstream(each) for each in inside)
+            base["skipped_by"] = tuple(self._names[each] for each in skippers(self._dag, task_id) if each in inside)
+            return Node(**base, order=f"{name}{ORDER_SUFFIX}" if may_be_mixed(self._dag, task_id) else "")
         waits = {self._names[each] for each in inside} | self._setups_between(task) | self._skipper_names(task)
         base["podless"] = False
         return Node(**base, decided_in_pod=True, waits=self._in_scope(scope, direct, waits))
@@ -218,7 +233,9 @@ class _Builder:
         """Whether no setup further up bears on the task beyond what its direct upstream shows."""
         if task.is_teardown:
             return False
-        return rule == "all_success" or not self._setups_above(task)
+        further_up = self._setups_above(task)
+        shown = frozenset[str]().union(*(passes_on(self._dag, each) for each in task.upstream_task_ids))
+        return not further_up or (rule == "all_success" and further_up <= shown)
 
     def _setups_above(self, task: Any) -> set[str]:
         if not self._has_setups:
@@ -247,9 +264,12 @@ class _Builder:
             return [_replace(decided, expansion=Expansion("literal", length))]
         direct = len(sources) == 1 and self._is_plain_source(sources[0])
         if direct and not decided.decided_in_pod and decided.rule == "all_success":
-            return [_replace(decided, expansion=Expansion("direct", source=self._names[sources[0]]))]
+            return [_replace(decided, expansion=self._direct(task.task_id, self._names[sources[0]]))]
         by_index = any(self._dag.task_dict[each].is_mapped for each in skippers(self._dag, task.task_id))
         return self._planned(decided, decided_by_index=by_index)
+
+    def _direct(self, mapped_id: str, source: str) -> Expansion:
+        return Expansion("direct", source=source, output=indexes_output(self._dag, mapped_id))
 
     def _is_plain_source(self, task_id: str) -> bool:
         return not self._dag.task_dict[task_id].is_mapped and self._scope_of[task_id] is None
@@ -257,7 +277,7 @@ class _Builder:
     def _planned(self, decided: Node, *, decided_by_index: bool = False) -> list[Node]:
         plan = f"{decided.name}{PLAN_SUFFIX}"
         return [
-            _replace(decided, name=plan, kind="plan", podless=False),
+            _replace(decided, name=plan, kind="plan", podless=False, order=""),
             Node(
                 id=decided.id,
                 name=decided.name,
@@ -274,18 +294,38 @@ class _Builder:
     def _group_nodes(self, group_id: str) -> list[Node]:
         group = mapped_node(self._dag, group_id)
         sources = source_ids(group)
-        others = {self._outer_name(each) for each in self._outer_upstream(group_id) - set(sources)}
+        beside = self._outer_upstream(group_id) - set(sources)
+        others = {self._outer_name(each) for each in beside}
         self._check_cycle(group_id)
         base = Node(id=group_id, name=self._names[group_id], kind="group", waits=tuple(sorted(others)))
         if not sources:
             length = total_length(expand_input(group), lambda *_: None) or 0
-            return [_replace(base, expansion=Expansion("literal", length))]
+            base = _replace(base, expansion=Expansion("literal", length))
+            return self._with_order(base, beside) if others and not length else [base]
         if len(sources) == 1 and self._is_plain_source(sources[0]):
             source = self._names[sources[0]]
-            return [_replace(base, needs=(source,), expansion=Expansion("direct", source=source))]
+            base = _replace(base, needs=(source,), expansion=self._direct(group_id, source))
+            return self._with_order(base, beside) if beside - passes_on(self._dag, sources[0]) else [base]
         plan, node = self._planned(base)
         waits = sorted({self._outer_name(each) for each in sources} | others)
         return [_replace(plan, decided_in_pod=True, waits=tuple(waits)), node]
+
+    def _with_order(self, group: Node, beside: set[str]) -> list[Node]:
+        """Return a mapped group with its order node: its tasks may have failed though there is nothing to map over."""
+        upstream = {self._outer_name(each): self._outer(each) for each in sorted(beside)}
+        order = Node(
+            id=group.id,
+            name=f"{group.name}{ORDER_SUFFIX}",
+            kind="order",
+            needs=group.needs,
+            upstream=tuple(upstream[each] for each in sorted(upstream)),
+            expansion=group.expansion,
+        )
+        return [order, _replace(group, order=order.name)]
+
+    def _outer(self, task_id: str) -> Upstream:
+        is_loop = self._scope_of[task_id] is not None or bool(self._dag.task_dict[task_id].is_mapped)
+        return Upstream(self._outer_name(task_id), task_id in self._podless, is_loop)
 
     def _outer_upstream(self, group_id: str) -> set[str]:
         """Return the ids of the tasks outside that the group's tasks have upstream."""
@@ -328,19 +368,23 @@ class _Builder:
 
     # -- gates -----------------------------------------------------------------------------------------------------
 
-    def _needs_gates(self) -> bool:
+    def _needs_gates(self, scopes: Iterable[Scope]) -> bool:
         """Whether Argo's phase of the leaves may differ from Airflow's state of the run."""
-        return any(task.is_teardown or rule_of(task) != "all_success" for task in self._dag.tasks) or any(
-            skippers(self._dag, task.task_id) or may_be_skipped_first(self._dag, task.task_id)
+        return any(
+            task.is_teardown or rule_of(task) != "all_success" or skippers(self._dag, task.task_id)
             for task in self._dag.tasks
-        )
+        ) or any(node.order for scope in scopes for node in scope.nodes)
 
     def _gate(self, scope: Scope) -> Gate:
         inside = [task for task in self._dag.tasks if scope.id is None or self._scope_of[task.task_id] == scope.id]
         counted = {task.task_id for task in inside} & counted_leaves(self._dag)
         name = self._names.__getitem__ if scope.id is not None else self._outer_name
         needs = {name(each) for each in counted}
-        named = {each for node in scope.nodes for each in (*node.waits, *node.needs, *(u.name for u in node.upstream))}
+        named = {
+            each
+            for node in scope.nodes
+            for each in (*node.waits, *node.needs, *(one.name for one in node.upstream), node.order)
+        }
         waits = {node.name for node in scope.nodes} - named - needs
         return Gate(needs=tuple(sorted(needs)), waits=tuple(sorted(waits)))
 

@@ -25,7 +25,7 @@ RESERVED = frozenset(
         *("matches", "contains", "startswith", "endswith"),
     )
 )
-# Task names of the export's own: the gate before the end, and what plans an expansion.
+# Task names of the export's own: the gate before the end, what plans an expansion, what asks for the order of events.
 GATE = "all-done"
 PLAN_SUFFIX = "-plan"
 RAY_JOB_SUFFIX = "-rayjob"
@@ -33,6 +33,7 @@ RAY_JOB_SUFFIX = "-rayjob"
 ENTRY, EMPTY, ON_EXIT = "dag", "empty", "on-exit"
 OTHER_TEMPLATES = (ENTRY, EMPTY, ON_EXIT)
 GROUP_PREFIX = "group-"
+ORDER_SUFFIX = "-order"
 _HASH = 6
 
 
@@ -86,7 +87,7 @@ def unique_names(ids: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str
 
     :param taken: names that none may have.
     """
-    ours = (PLAN_SUFFIX, RAY_JOB_SUFFIX)
+    ours = (PLAN_SUFFIX, RAY_JOB_SUFFIX, ORDER_SUFFIX)
     longest = LONGEST_NAME - max(map(len, ours)) - _HASH - 1
     plain = {each: argo_name(each, longest=longest) for each in ids}
     count = Counter(plain.values())

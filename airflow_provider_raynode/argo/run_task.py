@@ -197,7 +197,7 @@ class _Runner:
 
     def run(self) -> TaskOutcome:
         if self._call.decide == "pod":
-            decision = self._decide()
+            decision = self.decide()
             if decision != "run":
                 return self._not_run(decision)
         before = self._store.record(self._task.task_id, self._index)
@@ -259,7 +259,7 @@ class _Runner:
 
     # -- the trigger rule ------------------------------------------------------------------------------------------
 
-    def _decide(self) -> str:
+    def decide(self) -> str:
         from airflow_provider_raynode.argo.states import RunStates
 
         return RunStates(self._dag, self._store).decide(self._task.task_id, self._index)
@@ -382,11 +382,15 @@ def _plan(dag: DAG, store: RunStore, call: TaskCall) -> TaskOutcome:
     from airflow_provider_raynode.argo.names import mapped_group_ids
     from airflow_provider_raynode.argo.states import RunStates
 
-    mapped = {task.task_id for task in dag.tasks if task.is_mapped} | set(mapped_group_ids(dag))
-    if call.step_name not in mapped:
-        raise WrongCallError(f"--plan: {call.step_name!r} is no mapped task or group; there are: {_listed(mapped)}")
-    decision, indexes = RunStates(dag, store).decide_expansion(call.step_name)
-    state: TaskState = "success" if decision == "run" else decision
+    known = {*dag.task_ids, *mapped_group_ids(dag)}
+    if call.step_name not in known:
+        raise WrongCallError(f"--plan: {call.step_name!r} is no task or mapped group; there are: {_listed(known)}")
+    decision, indexes = "", list[int]()
+    if call.step_name in dag.task_dict and not dag.task_dict[call.step_name].is_mapped:
+        decision = _Runner(dag, store, call).decide()
+    else:
+        decision, indexes = RunStates(dag, store).decide_expansion(call.step_name)
+    state: TaskState = "success" if decision == "run" else "skipped" if decision == "skipped" else "upstream_failed"
     log.info("raynode: %s: %s, %d map indexes", call.step_name, state, len(indexes))
     if call.outputs:
         write_outputs(call.outputs, {"state": state, "skip": ",", "indexes": json.dumps(indexes)})

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_raynode.argo.expansion import map_indexes, mapped_node, source_ids
+from airflow_provider_raynode.argo.expansion import is_expanded_at_once, map_indexes, mapped_node, source_ids
 from airflow_provider_raynode.argo.graph import podless_tasks
 from airflow_provider_raynode.argo.passes import Passes, Upstream
 from airflow_provider_raynode.argo.rules import EARLY_RULES, Decision, outcomes
@@ -192,7 +192,7 @@ class RunStates:
         """Return the states of what makes the list, but for the instances of a mapped source."""
         found = {}
         for each in source_ids(mapped_node(self._dag, mapped_id)):
-            states = self.instances(each)
+            states = {} if is_expanded_at_once(self._dag, each) else self.instances(each)
             if -1 in states:
                 found[each, -1] = states[-1]
         return found
@@ -203,7 +203,7 @@ class RunStates:
         found: dict[tuple[str, int], str] = {}
         for each in upstream_ids:
             group = self._dag.task_dict[each].get_closest_mapped_task_group()
-            if own_group is not None and group is own_group:
+            if own_group is not None and group is not None and group.group_id == own_group.group_id:
                 found[each, map_index] = self.state(each, map_index)
             else:
                 found |= {(each, index): state for index, state in self.instances(each).items()}

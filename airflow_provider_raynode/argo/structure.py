@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.expansion import total_length
 from airflow_provider_raynode.argo.names import mapped_group_ids
-from airflow_provider_raynode.argo.skips import may_be_skipped_first, skippers
+from airflow_provider_raynode.argo.skips import may_be_mixed, skippers
 from airflow_provider_raynode.argo.task_sdk._dag import expand_input
 
 if TYPE_CHECKING:
@@ -20,8 +20,7 @@ _DIGITS = 16
 def structure_hash(dag: DAG) -> str:
     """Return 16 hex digits over what the workflow was made from: tasks, their order and rules, groups, mapping.
 
-    The code of the tasks is not part of it: a fix in a function needs no new export, another dependency does. Nor is
-    it one whether a function may skip its task, but where that decides who decides about another task.
+    The code of the tasks is not part of it: a fix in a function needs no new export, another dependency does.
     """
     shape: dict[str, Any] = {
         "dag": dag.dag_id,
@@ -44,7 +43,7 @@ def _shape(task: Any) -> list[Any]:
 
 
 def _skips(dag: DAG, task_id: str) -> list[Any]:
-    return [list(skippers(dag, task_id)), may_be_skipped_first(dag, task_id)]
+    return [list(skippers(dag, task_id)), may_be_mixed(dag, task_id)]
 
 
 def _inputs(mapped: Any) -> list[Any]:

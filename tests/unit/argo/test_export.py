@@ -234,14 +234,16 @@ def test_tasks_that_need_the_same_pod_share_a_template() -> None:
     settings = {**SETTINGS, "tasks": {"work_3": {"resources": {"cpu": 4}}}}
     (manifest,) = exported(dag, settings=settings)
     found = templates(manifest)
-    assert set(found) == {"dag", "task", "work-3", "task-with-retries", "empty"}
+    assert set(found) == {"dag", "task", "work-3", "task-with-retries", "plan", "empty"}
     assert found["work-3"]["script"]["resources"]["limits"] == {"cpu": "4"}
     used = {each["name"]: each["template"] for each in found["dag"]["dag"]["tasks"]}
     assert used == {
         **{f"work-{number}": "task" for number in (0, 1, 2, 4)},
         "work-3": "work-3",
+        "patient-order": "plan",
         "patient": "task-with-retries",
         "end": "empty",
+        "all-done": "empty",
     }
 
 

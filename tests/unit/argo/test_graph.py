@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, setup, task, task_group, teardown
-from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_provider_raynode.argo.conditions import depends_of, gate_depends, when_of
 from airflow_provider_raynode.argo.graph import CycleThroughGroupError, Node, Scope, build_scopes, podless_tasks
@@ -32,7 +31,8 @@ def plain(task_id: str, **options: Any) -> Any:
 
 def test_the_controller_decides_from_phases_and_states() -> None:
     with DAG("controller") as dag:
-        a, b = plain("a")(), plain("b")()
+        a = plain("a")()
+        a >> (b := plain("b")())
         [a, b] >> plain("c")()
     node = nodes_of(dag)["c"]
     assert not node.decided_in_pod
@@ -179,24 +179,85 @@ def test_the_gate_needs_the_leaves_that_count_and_waits_for_the_rest() -> None:
     assert set(node.waits) == {"make", "work"}
 
 
-def test_where_a_skip_may_come_before_a_failure_the_pod_decides() -> None:
-    @task
-    def skips() -> None:
-        raise AirflowSkipException
-
-    with DAG("skips") as dag:
-
-        @task.branch
-        def branch() -> str:
-            return "a"
-
-        branch() >> [a := plain("a")(), b := plain("b")()]
+def test_a_skip_and_a_failure_together_are_asked_about_in_a_pod_and_nothing_else_is() -> None:
+    with DAG("mixed") as dag:
+        a, b = plain("a")(), plain("b")()
         [a, b] >> plain("join")()
-        [plain("c")(), plain("d")()] >> plain("without")()
-        [skips(), plain("e")()] >> plain("by_itself")()
-        [plain("f")(), plain("g", trigger_rule="all_skipped")(a)] >> plain("by_rule")()
-    decided = {name for name, node in nodes_of(dag).items() if node.decided_in_pod}
-    assert decided == {"join", "by-itself", "by-rule", "g"}
+    nodes = nodes_of(dag)
+    assert list(nodes) == ["a", "b", "join-order", "join"]
+    assert depends_of(nodes["join-order"]) == "!(a && b)"
+    assert when_of(nodes["join-order"]) == (
+        "{{= (tasks['a'].status == 'Skipped' || "
+        "get(get(get(tasks['a'], 'outputs'), 'parameters'), 'state') == 'skipped' || "
+        "tasks['b'].status == 'Skipped' || "
+        "get(get(get(tasks['b'], 'outputs'), 'parameters'), 'state') == 'skipped') }}"
+    )
+    assert not nodes["join"].decided_in_pod
+    assert depends_of(nodes["join"]) == "(a && b) || join-order.Succeeded"
+    assert when_of(nodes["join"]) == (
+        "{{= tasks['join-order'].status != 'Succeeded' && "
+        "get(get(get(tasks['a'], 'outputs'), 'parameters'), 'state') == 'success' && "
+        "get(get(get(tasks['b'], 'outputs'), 'parameters'), 'state') == 'success' }}"
+    )
+    gate = scope_of(dag).gate
+    assert gate is not None
+    assert gate_depends(gate) == "join"
+
+
+def test_where_a_skip_and_a_failure_cannot_meet_nothing_is_asked() -> None:
+    with DAG("not_mixed") as dag:
+        first = plain("first")()
+        # What skips or fails the one does so to the other.
+        first >> (second := plain("second")())
+        [first, second] >> plain("below_both")()
+        first >> [x := EmptyOperator(task_id="x"), y := EmptyOperator(task_id="y")] >> EmptyOperator(task_id="join")
+        [x, y] >> plain("after")()
+        [x, plain("other")()] >> plain("any_rule", trigger_rule="none_failed")()
+    assert [name for name, node in nodes_of(dag).items() if node.kind == "order"] == []
+
+
+@pytest.mark.parametrize("length", [0, 2])
+def test_a_group_with_nothing_to_map_over_may_have_failed_nevertheless(length: int) -> None:
+    with DAG("empty_group") as dag:
+        listed, beside = plain("listed")(), plain("beside")()
+
+        @task_group
+        def literal(x: int) -> None:
+            plain("work")(x)
+
+        @task_group
+        def direct(x: int) -> None:
+            plain("work")(x)
+
+        @task_group
+        def alone(x: int) -> None:
+            plain("work")(x)
+
+        beside >> literal.expand(x=list(range(length)))
+        beside >> direct.expand(x=listed)
+        alone.expand(x=listed)
+    nodes = nodes_of(dag)
+    assert "alone-order" not in nodes
+    assert ("literal-order" in nodes) is (length == 0)
+    assert depends_of(nodes["direct-order"]) == "!(listed && beside)"
+    assert when_of(nodes["direct-order"]) == (
+        "{{= (tasks['listed'].status in ['Succeeded', 'Skipped'] && "
+        "get(get(get(tasks['listed'], 'outputs'), 'parameters'), 'indexes-direct') == '[]' || "
+        "!(tasks['listed'].status in ['Succeeded', 'Skipped']) && (tasks['beside'].status == 'Skipped' || "
+        "get(get(get(tasks['beside'], 'outputs'), 'parameters'), 'state') == 'skipped')) }}"
+    )
+    assert depends_of(nodes["direct"]) == (
+        "(listed || direct-order.Succeeded) && !(direct-order.Failed || direct-order.Errored) && (beside || !beside)"
+    )
+
+
+def test_a_setup_that_the_tasks_between_do_not_pass_on_is_asked_about_in_the_pod() -> None:
+    with DAG("setups") as dag:
+        first = plain("first")().as_setup()
+        first >> (between := plain("between")()) >> plain("after")()
+        between >> plain("whatever", trigger_rule="all_done")() >> plain("late")()
+    nodes = nodes_of(dag)
+    assert [name for name, node in nodes.items() if node.decided_in_pod] == ["whatever", "late"]
 
 
 def test_what_a_short_circuit_skips_with_the_task_is_no_reason() -> None:
