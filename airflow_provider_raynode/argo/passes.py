@@ -60,14 +60,15 @@ class Passes:
     def decide(self, task_id: str, map_index: int) -> tuple[Decision, int]:
         """Return what becomes of a task instance by what ends first before it, and the pass in which that is seen."""
         upstream = self._upstream(task_id, map_index)
-        ended = {
-            key: self.ended_in(*key)
-            for part in (upstream.direct, upstream.setups_further_up, upstream.sources)
-            for key in part
-        }
-        for at in sorted(set(ended.values())):
-            seen = {key for key, when in ended.items() if when <= at}
-            decision = self._look(task_id, upstream, seen)
+        ended = {key: self.ended_in(*key) for part in (upstream.direct, upstream.setups_further_up) for key in part}
+        listed = {key: self._seen_as_source(*key) for key in upstream.sources}
+        for at in sorted({*ended.values(), *listed.values()}):
+            decision = self._look(
+                task_id,
+                upstream,
+                {key for key, when in ended.items() if when <= at},
+                {key for key, when in listed.items() if when <= at},
+            )
             if decision is not None:
                 return decision, at + 1
         return "run", 1 + max(ended.values(), default=0)
@@ -85,19 +86,36 @@ class Passes:
         record = self._record(task_id, map_index)
         return self._begun[task_id, map_index] + (0 if record is None else max(record.try_number - record.first_try, 0))
 
-    def _begins_in(self, task_id: str, map_index: int) -> int:
-        """Return the pass in which a task instance began, or in which it was decided that it does not run."""
-        task = self._dag.task_dict[task_id]
+    def _seen_as_source(self, task_id: str, map_index: int) -> int:
+        """Return the pass after which Airflow knows that what a task is mapped over has ended.
+
+        It asks the database for that: what was decided in this very pass is there, what ran in it is not.
+        """
+        record = self._record(task_id, map_index)
+        ended = self.ended_in(task_id, map_index)
+        ran = record is not None and record.try_number > 0
+        return ended if ran or self._skipped_in(task_id, map_index) else ended - 1
+
+    def _skipped_in(self, task_id: str, map_index: int) -> int | None:
+        """Return the pass in which a branch or a short circuit skipped a task instance."""
         for each in skippers(self._dag, task_id):
             index = map_index if self._dag.task_dict[each].is_mapped else -1
             record = self._record(each, index)
             if record is not None and record.has_skipped(task_id, map_index):
                 return self.ended_in(each, index)
+        return None
+
+    def _begins_in(self, task_id: str, map_index: int) -> int:
+        """Return the pass in which a task instance began, or in which it was decided that it does not run."""
+        task = self._dag.task_dict[task_id]
+        skipped_in = self._skipped_in(task_id, map_index)
+        if skipped_in is not None:
+            return skipped_in
         if rule_of(task) == "always" or not task.upstream_task_ids:
             return 1
         return self.decide(task_id, map_index)[1]
 
-    def _look(self, task_id: str, upstream: Upstream, seen: set[Instance]) -> Decision | None:
+    def _look(self, task_id: str, upstream: Upstream, seen: set[Instance], listed: set[Instance]) -> Decision | None:
         """Return what Airflow makes of a task instance when it looks; None where it waits on.
 
         After `TriggerRuleDep` and `MappedTaskUpstreamDep` of Airflow 3.3.
@@ -110,7 +128,8 @@ class Passes:
 
         rule = rule_of(self._dag.task_dict[task_id])
         further_up = so_far("all_success", upstream.setups_further_up)
-        sources = so_far("all_success", upstream.sources)
+        ended = [state for key, state in upstream.sources.items() if key in listed]
+        sources = decide_so_far("all_success", ended, len(upstream.sources))
         own = so_far(rule, upstream.direct)
         found = [each for each in (further_up, own, sources) if each not in ("run", None)]
         if found:
