@@ -61,7 +61,7 @@ class Passes:
         """Return what becomes of a task instance by what ends first before it, and the pass in which that is seen."""
         upstream = self._upstream(task_id, map_index)
         ended = {key: self.ended_in(*key) for part in (upstream.direct, upstream.setups_further_up) for key in part}
-        listed = {key: self._seen_as_source(*key) for key in upstream.sources}
+        listed = {key: self._seen_as_source(*key, by=task_id) for key in upstream.sources}
         for at in sorted({*ended.values(), *listed.values()}):
             decision = self._look(
                 task_id,
@@ -86,15 +86,16 @@ class Passes:
         record = self._record(task_id, map_index)
         return self._begun[task_id, map_index] + (0 if record is None else max(record.try_number - record.first_try, 0))
 
-    def _seen_as_source(self, task_id: str, map_index: int) -> int:
-        """Return the pass after which Airflow knows that what a task is mapped over has ended.
+    def _seen_as_source(self, task_id: str, map_index: int, *, by: str) -> int:
+        """Return the pass after which Airflow knows that what the task `by` is mapped over has ended.
 
-        It asks the database for that: what was decided in this very pass is there, what ran in it is not.
+        It asks the database for that: what was decided in this very pass is there already, where it was looked at
+        before, and `dag.test()` looks at the tasks in the order of their ids. What ran in it is not.
         """
         record = self._record(task_id, map_index)
         ended = self.ended_in(task_id, map_index)
-        ran = record is not None and record.try_number > 0
-        return ended if ran or self._skipped_in(task_id, map_index) else ended - 1
+        ran = (record is not None and record.try_number > 0) or self._skipped_in(task_id, map_index) is not None
+        return ended if ran or task_id > by else ended - 1
 
     def _skipped_in(self, task_id: str, map_index: int) -> int | None:
         """Return the pass in which a branch or a short circuit skipped a task instance."""

@@ -242,7 +242,7 @@ def test_a_group_with_nothing_to_map_over_may_have_failed_nevertheless(length: i
     assert depends_of(nodes["direct-order"]) == "!(listed && beside)"
     assert when_of(nodes["direct-order"]) == (
         "{{= (tasks['listed'].status in ['Succeeded', 'Skipped'] && "
-        "get(get(get(tasks['listed'], 'outputs'), 'parameters'), 'indexes-direct') == '[]' || "
+        "get(get(get(tasks['listed'], 'outputs'), 'parameters'), 'indexes') == '[]' || "
         "!(tasks['listed'].status in ['Succeeded', 'Skipped']) && (tasks['beside'].status == 'Skipped' || "
         "get(get(get(tasks['beside'], 'outputs'), 'parameters'), 'state') == 'skipped')) }}"
     )
