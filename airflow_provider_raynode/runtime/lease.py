@@ -36,9 +36,9 @@ from airflow_provider_raynode.exceptions import CatalogError
 log = logging.getLogger("airflow_provider_raynode.driver")
 
 # Seconds after which a driver whose counter has not moved has lost its lease …
-LIFE_S = 25.0
+LIFE_S = 60.0
 # … and after which one that could not renew it ends itself.
-FENCE_S = 18.0
+FENCE_S = 45.0
 # Between two renewals; on remote storage each is a few requests.
 _LOCAL_RENEWAL_S, _REMOTE_RENEWAL_S = 3.0, 5.0
 # Two that took the lease together, where the storage does not tell, see it soon.
