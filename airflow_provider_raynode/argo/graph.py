@@ -192,8 +192,11 @@ class _Builder:
             base["skipped_by"] = tuple(self._names[each] for each in skippers(self._dag, task_id) if each in inside)
             return Node(**base, order=f"{name}{ORDER_SUFFIX}" if may_be_mixed(self._dag, task_id) else "")
         waits = {self._names[each] for each in inside} | self._setups_between(task) | self._skipper_names(task)
+        # A task that always runs lets those below it go on before its setups have ended.
+        further_up = set() if task.is_teardown else self._setups_above(task)
+        waits |= {self._names[each] for each in further_up if self._scope_of[each] == scope}
         base["podless"] = False
-        return Node(**base, decided_in_pod=True, waits=self._in_scope(scope, direct, waits))
+        return Node(**base, decided_in_pod=True, waits=self._in_scope(scope, [*direct, *further_up], waits))
 
     def _in_scope(self, scope: str | None, direct: Iterable[str], names: Iterable[str]) -> tuple[str, ...]:
         found = set(names)

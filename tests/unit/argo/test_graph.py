@@ -257,7 +257,8 @@ def test_a_setup_that_the_tasks_between_do_not_pass_on_is_asked_about_in_the_pod
         first >> (between := plain("between")()) >> plain("after")()
         between >> plain("whatever", trigger_rule="all_done")() >> plain("late")()
     nodes = nodes_of(dag)
-    assert [name for name, node in nodes.items() if node.decided_in_pod] == ["whatever", "late"]
+    decided = {name: node.waits for name, node in nodes.items() if node.decided_in_pod}
+    assert decided == {"whatever": ("between", "first"), "late": ("first", "whatever")}
 
 
 def test_what_a_short_circuit_skips_with_the_task_is_no_reason() -> None:
