@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from argo_simulator import Result, simulate
+from argo_simulator import Result, SimulationRefused, simulate
 
 SOURCE = "{{=sprig.b64enc(toJson(sprig.omit(workflow.parameters, 'json')))}}"
 
@@ -95,9 +95,25 @@ def test_linux_takes_no_longer_argument_or_variable(size: int, place: str, tmp_p
 
 
 def test_a_pods_template_fits_into_a_config_map(tmp_path: Path) -> None:
-    assert run(tmp_path, script(source="x" * 1_000_000)).phase == "Succeeded"
-    node = run(tmp_path / "large", script(source="x" * 1_050_000)).node("a")
+    def with_param(size: int) -> Result:
+        arguments = {"arguments": {"parameters": [{"name": "big", "value": "x" * size}]}}
+        return run(tmp_path / str(size), script(source=SOURCE), spec=arguments)
+
+    assert with_param(700_000).phase == "Succeeded"
+    node = with_param(800_000).node("a")
     assert (node.phase, "ConfigMap is invalid" in node.message) == ("Error", True)
+
+
+@pytest.mark.parametrize(("kind", "size"), [("Workflow", 1_050_000), ("WorkflowTemplate", 530_000)])
+def test_a_workflow_is_one_object_which_has_what_a_template_was_given_twice(kind: str, size: int) -> None:
+    spec = {
+        "entrypoint": "task",
+        "arguments": {"parameters": [{"name": "big", "value": ""}]},
+        "templates": [script(source="{{workflow.parameters.big}}")],
+    }
+    document = {"kind": kind, "metadata": {"name": "wf"}, "spec": spec}
+    with pytest.raises(SimulationRefused, match="longer than maximum allowed size"):
+        simulate(document, {"big": "x" * size})
 
 
 @pytest.mark.parametrize("limits", [{"parallelism": 1}, {}], ids=["parallelism", "semaphore"])
