@@ -102,7 +102,9 @@ def _some_skipped(upstream: Iterable[Upstream]) -> str:
     """Some task was skipped or skipped itself; one whose outputs nobody has, failed."""
     terms: list[str] = []
     for one in upstream:
-        terms.append(f"{_status(one.name)} == 'Skipped'")
+        # A skipped one has the output's default `skipped`.
+        if one.podless or not terms:
+            terms.append(f"{_status(one.name)} == 'Skipped'")
         if not one.podless:
             terms.append(f"{_output_if_any(one.name, 'state')} == 'skipped'")
     return _some(terms)

@@ -111,11 +111,12 @@ RULES = (
     "all_done_min_one_success",
     "always",
 )
+EARLY_RULES = ("one_success", "one_failed", "one_done")
 # In a group that is mapped over an output, Airflow decides the others for all indexes at once.
 RULES_BY_INDEX = tuple(
     each
     for each in RULES
-    if each not in ("one_success", "none_failed_min_one_success", "all_done_min_one_success", "always")
+    if each not in ("none_failed_min_one_success", "all_done_min_one_success", "always", *EARLY_RULES)
 )
 KINDS = (
     *("ok",) * 6,
@@ -205,6 +206,9 @@ class _Dag:
         over, sources = self._expansion()
         above = [each for each in self._above(least=0) if each.name not in sources]
         rule = self._rule(above, sources)
+        # Airflow may start it before all of a mapped source has ended, and then finds no list.
+        if rule in EARLY_RULES and any(each.startswith("mapped") for each in sources):
+            rule = "all_success"
         self._write(f"{unit.name} = indexed({unit.name!r}, {kinds!r}, {rule!r}).expand({over})")
         unit.roots = [unit.name]
         self._note_sources(sources, unit)
@@ -344,7 +348,7 @@ def _may_overtake(dag: Any, task: Any) -> bool:
     from airflow_provider_raynode.argo.shape import rule_of
     from airflow_provider_raynode.argo.skips import skippers
 
-    is_early = rule_of(task) in ("one_success", "one_failed", "one_done")
+    is_early = rule_of(task) in EARLY_RULES
     return is_early and len(task.upstream_task_ids) > 1 and bool(skippers(dag, task.task_id))
 
 
