@@ -34,6 +34,7 @@ from airflow_provider_raynode.argo.pod_fields import pod_fields, without_fields
 from airflow_provider_raynode.argo.ray_job import INDEX as RAY_JOB_INDEX
 from airflow_provider_raynode.argo.ray_job import OUTPUTS as RAY_JOB_OUTPUTS
 from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, ray_job_of, resource_template
+from airflow_provider_raynode.argo.run_info import param_value
 from airflow_provider_raynode.argo.run_source import LOGICAL_DATE, literal_text, run_source
 from airflow_provider_raynode.argo.schedule import Kind, Schedule
 from airflow_provider_raynode.argo.shape import has_default
@@ -247,12 +248,17 @@ class _Compiler:
             param = self._dag.params.get_param(name)
             found: dict[str, Any] = {"name": name}
             if has_default(param):
-                found["value"] = _json(param.value)
+                found["value"] = self._param_text(name, param.value)
             if param.schema.get("enum"):
-                found["enum"] = [_json(each) for each in param.schema["enum"]]
+                found["enum"] = [self._param_text(name, each) for each in param.schema["enum"]]
             if param.description and "{{" not in param.description:
                 found["description"] = " ".join(param.description.split())
             yield found
+
+    def _param_text(self, name: str, value: Any) -> str:
+        """Return a param's value as Argo's form shows it: text as it is where the pods read it as that, else JSON."""
+        is_plain = isinstance(value, str) and value.isprintable() and "{{" not in value
+        return str(value) if is_plain and param_value(self._dag, name, value) == value else _json(value)
 
     def _limits_runs(self) -> bool:
         from airflow.sdk.configuration import conf

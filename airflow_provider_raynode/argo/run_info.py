@@ -61,7 +61,7 @@ def _params_of_file(path: str) -> dict[str, Any]:
 
 def _params_of_argo(dag: DAG, pairs: Mapping[str, str]) -> dict[str, Any]:
     """Return Argo's parameters as the DAG's params: each value is JSON, or text that the param's schema takes."""
-    found = {name: _param_value(dag, name, text) for name, text in pairs.items()}
+    found = {name: param_value(dag, name, text) for name, text in pairs.items()}
     # Argo names every parameter. One that was left as it is is no value of this run: a task's own params go before it.
     return {name: value for name, value in found.items() if not _is_default(dag, name, value)}
 
@@ -74,7 +74,8 @@ def _is_default(dag: DAG, name: str, value: Any) -> bool:
     return json.dumps(value, default=str) == json.dumps(default, default=str)
 
 
-def _param_value(dag: DAG, name: str, text: str) -> Any:
+def param_value(dag: DAG, name: str, text: str) -> Any:
+    """Return what the text of one of Argo's parameters is: JSON, or text that the param's schema takes."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -25,6 +25,7 @@ from airflow_provider_raynode.argo.outcome import (
     EXIT_TERMINATED,
     EXIT_UPSTREAM_FAILED,
     EXIT_WRONG_CALL,
+    tell,
 )
 from airflow_provider_raynode.argo.run_info import run_info
 from airflow_provider_raynode.argo.run_source import WrongCallError
@@ -270,6 +271,7 @@ class _Runner:
         self._write_outputs(state, ())
         if state == "skipped":
             return TaskOutcome("skipped", EXIT_SUCCESS, 0, self._index)
+        tell("upstream_failed: something before it has failed, so by its trigger rule it does not run")
         return TaskOutcome("upstream_failed", EXIT_UPSTREAM_FAILED, 0, self._index)
 
     # -- what is left behind ---------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ _CATALOG_CLAIM = {
 class PodGc(Section):
     """When Argo deletes the pods that have ended."""
 
-    strategy: Literal["OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess"] = Field(
+    strategy: Literal["OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess", "Never"] = Field(
         description="after what; the word alone may stand for the section"
     )
     delete_delay_duration: Duration | None = Field(default=None, description="how long after: seconds, or `10m`")
@@ -84,13 +84,19 @@ class PodGc(Section):
     )
 
     def fields(self) -> dict[str, Any]:
-        """Return Argo's `podGC`."""
+        """Return Argo's `podGC`; empty where pods are kept."""
+        if self.strategy == "Never":
+            return {}
         found = {
             "strategy": self.strategy,
             "deleteDelayDuration": self.delete_delay_duration,
             "labelSelector": self.label_selector,
         }
         return _given(found)
+
+
+# Each pod that has ended keeps a copy of Argo's executor, 160 MB, on its node. One that has failed is looked at.
+_POD_GC = PodGc(strategy="OnPodSuccess", delete_delay_duration="10m")
 
 
 class TtlStrategy(Section):
@@ -207,7 +213,8 @@ class ArgoSettings(PodKeys):
         default=None, description="pods that run at a time, instead of the DAG's max_active_tasks"
     )
     pod_gc: Annotated[PodGc | None, BeforeValidator(_strategy)] = Field(
-        default=None, description="when the pods that have ended are deleted"
+        default=None,
+        description="when the pods that have ended are deleted; left out: ten minutes after they succeeded",
     )
     ttl_strategy: TtlStrategy | None = Field(default=None, description="when the workflow is deleted after its end")
     priority: Integer | None = Field(default=None, description="Argo starts workflows of a higher one first")
@@ -435,7 +442,7 @@ class ArgoSettings(PodKeys):
             "schedulerName": self.scheduler_name,
             "hostNetwork": self.host_network,
             "dnsPolicy": self.dns_policy,
-            "podGC": self.pod_gc.fields() if self.pod_gc else {},
+            "podGC": (self.pod_gc or _POD_GC).fields(),
             "ttlStrategy": self.ttl_strategy.fields() if self.ttl_strategy else {},
             "volumeClaimTemplates": [_CATALOG_CLAIM] if self.claims_catalog else [],
         }
@@ -470,8 +477,15 @@ class ArgoSettings(PodKeys):
 
     def warnings(self) -> list[str]:
         """Return what is allowed and seldom meant: secrets in clear text, a catalog that is not shared."""
-        found = [*self._catalog_warnings(), *self._secret_warnings(), *self._mount_warnings()]
-        return [f"{self._source}: {each}" for each in found]
+        found = [*self._catalog_warnings(), *self._account_warnings(), *self._secret_warnings()]
+        return [f"{self._source}: {each}" for each in [*found, *self._mount_warnings()]]
+
+    def _account_warnings(self) -> Iterator[str]:
+        if self.service_account is None and self.executor_service_account is None:
+            yield (
+                "service_account: is not there: the pods run as `default` of their namespace, which may seldom do what "
+                "Argo's executor has to: create and patch workflowtaskresults of argoproj.io; name one that may"
+            )
 
     def _mount_warnings(self) -> Iterator[str]:
         say = "say it under the groups and tasks that need it"

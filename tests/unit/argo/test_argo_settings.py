@@ -112,6 +112,8 @@ TEMPLATE: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"pod_spec_patch": "containers: [{name: main, tty: true}]"}, {"podSpecPatch": "containers: [{name: main, tty: true}]"}),
     ({"pod_spec_patch": "{priority: {{workflow.priority}}}"}, {"podSpecPatch": "{priority: {{workflow.priority}}}"}),
 ]
+# What the workflow says where the settings say nothing.
+USUAL = {"podGC": {"strategy": "OnPodSuccess", "deleteDelayDuration": "10m"}}
 WORKFLOW: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"service_account": "raynode"}, {"serviceAccountName": "raynode"}),
     ({"scheduler_name": "volcano"}, {"schedulerName": "volcano"}),
@@ -124,6 +126,7 @@ WORKFLOW: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"host_network": True}, {"hostNetwork": True}),
     ({"dns_policy": "Default"}, {"dnsPolicy": "Default"}),
     ({"pod_gc": "OnPodSuccess"}, {"podGC": {"strategy": "OnPodSuccess"}}),
+    ({"pod_gc": "Never"}, {}),
     ({"pod_gc": {"strategy": "OnPodSuccess", "delete_delay_duration": 60, "label_selector": {"matchLabels": {"a": "b"}}}},
      {"podGC": {"strategy": "OnPodSuccess", "deleteDelayDuration": "60s", "labelSelector": {"matchLabels": {"a": "b"}}}}),
     ({"ttl_strategy": {"seconds_after_completion": 1, "seconds_after_success": 0, "seconds_after_failure": 3}},
@@ -148,7 +151,8 @@ def test_key_of_the_template(said: dict[str, Any], fields: dict[str, Any]) -> No
 @pytest.mark.parametrize(("said", "fields"), WORKFLOW, ids=lambda each: json.dumps(each)[:60])
 def test_key_of_the_workflow(said: dict[str, Any], fields: dict[str, Any]) -> None:
     settings = loaded(said)
-    assert proven("WorkflowSpec", settings.workflow_fields()) == fields
+    usual = {} if "pod_gc" in said else USUAL
+    assert proven("WorkflowSpec", settings.workflow_fields()) == {**usual, **fields}
     # What the workflow says for all pods is not said again in each template.
     assert settings.pod_for("t", ()).template_fields() == {}
 
@@ -175,7 +179,7 @@ def test_defaults_run_with_nothing_said() -> None:
         settings = ArgoSettings.load(nothing)
         (claim,) = settings.workflow_fields().pop("volumeClaimTemplates")
         assert claim["metadata"] == {"name": "raynode-catalog"}
-        assert set(settings.workflow_fields()) == {"volumeClaimTemplates"}
+        assert settings.workflow_fields() == {**USUAL, "volumeClaimTemplates": [claim]}
         assert settings.cron_fields() == settings.metadata_fields() == {}
         container = settings.pod_for("t", ()).container_fields()
         assert container["volumeMounts"] == [{"mountPath": "/raynode/catalog", "name": "raynode-catalog"}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -15,9 +16,11 @@ import pytest
 import yaml
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, task
+from argo_simulator.expressions import evaluate
 
 from airflow_provider_raynode.argo.checks import RefusedError
 from airflow_provider_raynode.argo.export import ExportError, export_dag, export_dag_file
+from airflow_provider_raynode.argo.run_info import param_value
 from airflow_provider_raynode.argo.template_defaults import as_run
 from airflow_provider_raynode.cli import main
 
@@ -133,14 +136,71 @@ def test_params_are_json_with_their_enum_and_no_tag_of_argos() -> None:
     assert found["logical-date"]["value"] == ""
     assert found["who"] == {
         "name": "who",
-        "value": '"me"',
-        "enum": ['"me"', '"you"'],
+        "value": "me",
+        "enum": ["me", "you"],
         "description": "who it is for",
     }
     assert json.loads(found["rows"]["value"]) == [1, {"a": None}]
     assert "{{" not in found["template"]["value"]
     assert json.loads(found["template"]["value"]) == "{{ ds }} and }}"
     assert "value" not in found["open"]
+
+
+TEXTS = ["me", "1", "true", "null", '"x"', "", " a", "{}", "[1", "{{ ds }}", "a\nb", "1.0", "NaN", "nan", "-", "é"]
+
+
+@pytest.mark.parametrize("schema", [{}, {"type": "string"}, {"type": ["string", "null"]}], ids=str)
+def test_text_is_shown_without_quotes_where_the_pods_read_it_as_text(schema: dict[str, Any]) -> None:
+    params = {f"p{number}": Param(text, **schema) for number, text in enumerate(TEXTS)}
+    params["chosen"] = Param("1", type="string", enum=["1", "a", '"b"'])
+    with DAG("texts", schedule=None, params=params) as dag:
+        one_task()
+    (manifest,) = exported(dag)
+    found = {each["name"]: each for each in manifest["spec"]["arguments"]["parameters"]}
+    for number, text in enumerate(TEXTS):
+        shown = found[f"p{number}"]["value"]
+        assert param_value(dag, f"p{number}", shown) == text
+        if text in ("me", "", " a", "[1", "-", "é") or (text in ("1", "true", "{}") and schema.get("type") == "string"):
+            assert shown == text
+    assert found["chosen"]["value"] == found["chosen"]["enum"][0] == "1"
+    assert [param_value(dag, "chosen", each) for each in found["chosen"]["enum"]] == ["1", "a", '"b"']
+
+
+def test_a_run_bears_its_dag_and_its_date() -> None:
+    with DAG("nightly", schedule="0 2 * * *") as dag:
+        one_task()
+    (manifest,) = exported(dag)
+    found = manifest["spec"]["workflowSpec"]["workflowMetadata"]
+    assert found["labels"] == found["annotations"] == {"raynode/dag-id": "nightly"}
+    label = found["labelsFrom"]["raynode/logical-date"]["expression"]
+    for given, scheduled, date in [
+        ("", "2026-01-31T06:00:00Z", "2026-01-31T06-00-00Z"),
+        ("2026-02-01", "2026-01-31T06:00:00Z", "2026-02-01"),
+        ("", None, ""),
+        ("-- 2026/x +" + "1" * 99, None, "2026-x-" + "1" * 56),
+        ("ü", None, ""),
+    ]:
+        workflow = {"parameters": {"logical-date": given}, "scheduledTime": scheduled}
+        assert evaluate(label, {"workflow": workflow}) == date
+
+
+def test_ids_that_are_no_labels_have_a_near_one() -> None:
+    with DAG("x" * 100, schedule=None) as dag:
+        one_task(task_id="_work_")
+    (manifest,) = exported(dag)
+    assert manifest["spec"]["workflowMetadata"]["annotations"] == {"raynode/dag-id": "x" * 100}
+    assert len(manifest["spec"]["workflowMetadata"]["labels"]["raynode/dag-id"]) == 63
+    label = templates(manifest)["work"]["metadata"]["labels"]["raynode/task-id"]
+    assert re.fullmatch("work-[0-9a-f]{6}", label)
+
+
+def test_an_export_without_a_service_account_says_what_it_needs() -> None:
+    with DAG("account", schedule=None) as dag:
+        one_task()
+    settings = {"image": "i", "catalog": "s3://bucket/c"}
+    (warning,) = export_dag(dag, Path("dags/x.py"), settings=settings).warnings
+    assert "create and patch workflowtaskresults" in warning
+    assert export_dag(dag, Path("dags/x.py"), settings={**settings, "service_account": "a"}).warnings == ()
 
 
 @pytest.mark.parametrize(

@@ -872,6 +872,48 @@ def test_a_command_that_is_not_there(tmp_path: Path) -> None:
     assert "failed to start command" in node.log
 
 
+def test_a_template_is_laid_over_the_defaults_as_a_strategic_merge(tmp_path: Path) -> None:
+    """Lists of named things by their name, others whole; the defaults' own tags of the workflow first."""
+    own = {"image": "x", "source": 'echo "$A $B $C $D $1"', "env": [{"name": "B", "value": "own"}], "command": ["sh"]}
+    env = [{"name": each, "value": "default"} for each in "AB"] + [{"name": "D", "value": "{{workflow.parameters.p}}"}]
+    document = workflow(
+        [task("a", "hi")],
+        {"name": "task", "inputs": pod("")["inputs"], "script": own},
+        templateDefaults={"script": {"env": env, "image": "y", "source": "exit 1"}, "container": {"image": "z"}},
+        arguments={"parameters": [{"name": "p", "value": "{{inputs.parameters.do}}"}]},
+    )
+    # What a param brings into the defaults is replaced once more, with the template.
+    assert run(document, tmp_path).node("a").log == "default own  hi \n"
+
+
+def test_outputs_in_the_defaults_are_not_seen_by_the_validation(tmp_path: Path) -> None:
+    template = pod("true")
+    outputs, image = template.pop("outputs"), template["container"].pop("image")
+    when = "{{tasks.a.outputs.parameters.state}} == success"
+    document = workflow(
+        [task("a"), task("b", depends="a", when=when)],
+        template,
+        templateDefaults={"outputs": outputs, "container": {"image": image}},
+    )
+    with pytest.raises(SimulationRefused, match="failed to resolve"):
+        run(document, tmp_path)
+
+
+@pytest.mark.parametrize(("value", "taken"), [("a", True), ("", True), ("a b", False), ("-a", False)])
+def test_a_label_from_an_expression_must_be_one(value: str, taken: bool, tmp_path: Path) -> None:
+    """updateWorkflowMetadata in operator.go."""
+    document = workflow(
+        [task("a", "echo {{workflow.labels.l}}")],
+        workflowMetadata={"labelsFrom": {"l": {"expression": "workflow.parameters['p']"}}},
+        arguments={"parameters": [{"name": "p", "value": value}]},
+    )
+    if taken:
+        assert run(document, tmp_path).node("a").log == f"{value}\n"
+    else:
+        with pytest.raises(SimulationRefused, match="invalid label value"):
+            run(document, tmp_path)
+
+
 def test_template_defaults(tmp_path: Path) -> None:
     document = workflow(
         [task("a")],
