@@ -104,7 +104,13 @@ def export_dag(
     if refused:
         raise RefusedError(dag.dag_id, refused)
     warnings = [f"{each.task_id or dag.dag_id}: {each.feature}: {ALLOWABLE[each.feature]}" for each in found]
-    warnings += [*schedule.notes, *ignored(dag), *slot_notes(dag, chosen.pools), *chosen.warnings()]
+    warnings += [
+        *schedule.notes,
+        *ignored(dag),
+        *slot_notes(dag, chosen.pools),
+        *chosen.warnings(),
+        *chosen.account_warnings(),
+    ]
     if chosen.secrets:
         warnings += chosen.without_task(variables_given(dag, chosen))
     if ray == "rayjob":

@@ -477,15 +477,17 @@ class ArgoSettings(PodKeys):
 
     def warnings(self) -> list[str]:
         """Return what is allowed and seldom meant: secrets in clear text, a catalog that is not shared."""
-        found = [*self._catalog_warnings(), *self._account_warnings(), *self._secret_warnings()]
-        return [f"{self._source}: {each}" for each in [*found, *self._mount_warnings()]]
+        found = [*self._catalog_warnings(), *self._secret_warnings(), *self._mount_warnings()]
+        return [f"{self._source}: {each}" for each in found]
 
-    def _account_warnings(self) -> Iterator[str]:
-        if self.service_account is None and self.executor_service_account is None:
-            yield (
-                "service_account: is not there: the pods run as `default` of their namespace, which may seldom do what "
-                "Argo's executor has to: create and patch workflowtaskresults of argoproj.io; name one that may"
-            )
+    def account_warnings(self) -> list[str]:
+        """Return what is wrong with the account of Argo's executor: that there is none."""
+        if self.service_account is not None or self.executor_service_account is not None:
+            return []
+        return [
+            f"{self._source}: service_account: is not there: the pods run as `default` of their namespace, which may "
+            "not do what Argo's executor has to: create and patch workflowtaskresults of argoproj.io; name one that may"
+        ]
 
     def _mount_warnings(self) -> Iterator[str]:
         say = "say it under the groups and tasks that need it"
