@@ -76,7 +76,11 @@ def add_run_task_arguments(parser: argparse.ArgumentParser) -> None:
         help="who applies the trigger rule: Argo already has (the default), or this call does",
     )
     _add_record_runs(parser, "the DAG's runs are recorded when they have succeeded: prev_…_success may be asked for")
-    parser.add_argument("--plan", action="store_true", help="run nothing: count the map indexes of the task or group")
+    parser.add_argument(
+        "--plan",
+        action="store_true",
+        help="run nothing: decide what becomes of the task or group, and count its map indexes",
+    )
     parser.add_argument("--ray", choices=("submit", "rayjob"), default="submit", help="how a Ray node's job runs")
 
 

@@ -53,7 +53,7 @@ _SHOWN = {
     "fan-out": "A Ray node: resolves its config, stages its inputs, submits its job.",
     "tune": "A Ray node: waits for its job.",
     "fan-in": "A Ray node: proves the result, hands it on.",
-    "plan": "Counts the map indexes of what is mapped, and decides whether there are any.",
+    "plan": "Runs nothing: counts the map indexes of what is mapped, or decides what becomes of a task.",
 }
 _ROLES = {"RayFanOutOperator": "fan-out", "RayTuneOperator": "tune", "RayFanInOperator": "fan-in"}
 # What the settings say of where and as whom a pod runs, which holds for Argo's own container as well.

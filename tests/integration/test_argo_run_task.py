@@ -380,7 +380,7 @@ def test_nothing_of_airflows_services_is_imported(calls: Calls) -> None:
         ([__file__], "RUN_FILE: "),
         (["--parameters-file", "/nowhere/p.yaml"], "the file does not exist"),
         (["--configuration-file", "/nowhere/c.yaml"], "the file does not exist"),
-        (["--plan"], "--plan: 'numbers' is no mapped task or group; there are: group, measure"),
+        (["--plan", "--step-name=nobody"], "--plan: 'nobody' is no task or mapped group; there are: "),
         (["--step-name", "measure"], "is mapped over results that run run.1 does not have"),
         (["--step-name", "group.inner"], 'give {"map_index": N} with N from 0 to 1'),
         (["--step-name", "group.inner", "--map-variable", '{"map_index": 2}'], "map_index 2 is none of group.inner"),
