@@ -18,6 +18,7 @@ from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import DAG, Param, task
 from argo_simulator.expressions import evaluate
 
+from airflow_provider_raynode.argo import outcome
 from airflow_provider_raynode.argo.checks import RefusedError
 from airflow_provider_raynode.argo.export import ExportError, export_dag, export_dag_file
 from airflow_provider_raynode.argo.run_info import param_value
@@ -192,6 +193,16 @@ def test_ids_that_are_no_labels_have_a_near_one() -> None:
     assert len(manifest["spec"]["workflowMetadata"]["labels"]["raynode/dag-id"]) == 63
     label = templates(manifest)["work"]["metadata"]["labels"]["raynode/task-id"]
     assert re.fullmatch("work-[0-9a-f]{6}", label)
+
+
+def test_a_pod_says_why_it_ends_where_kubernetes_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "termination-log"
+    monkeypatch.setattr(outcome, "TERMINATION_LOG", log)
+    outcome.tell("there is no such file outside of a pod")
+    assert not log.exists()
+    log.touch()
+    outcome.tell("upstream_failed" + "x" * 5000)
+    assert log.read_text().startswith("upstream_failed") and len(log.read_text()) == 2000
 
 
 def test_an_export_without_a_service_account_says_what_it_needs() -> None:
