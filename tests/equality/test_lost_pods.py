@@ -89,6 +89,30 @@ def test_a_lost_instance_of_a_mapped_task(dag_file: Any, argo: Argo) -> None:
     assert outcome.state == "success", "the leaf that counts cleaned up, as in Airflow"
 
 
+def test_a_lost_pod_beside_a_skip_has_no_outputs_to_wait_for(tmp_path: Path, argo: Argo) -> None:
+    path = tmp_path / "lost_beside_a_skip.py"
+    path.write_text("""
+from airflow.sdk import DAG, task
+
+with DAG("lost_beside_a_skip"):
+    @task.bash
+    def skips():
+        return "exit 99"
+
+    @task
+    def work(*values):
+        return [1]
+
+    one, lost = skips(), work.override(task_id="lost")()
+    [one, lost] >> work.override(task_id="join")()
+    work.override(task_id="mapped").partial().expand_kwargs(lost) << one
+""")
+    outcome = argo.run(load_dag(path), path, lose_pod=losing("lost", 9))
+    assert outcome.state == "failed"
+    assert {argo.last.node(name).phase for name in ("join-order", "mapped-order")} == {"Failed"}
+    assert {outcome.states[name, -1] for name in ("join", "mapped")} == {"upstream_failed"}
+
+
 def test_a_stopped_workflow_ends_its_pods(dag_file: Any, argo: Argo, tmp_path: Path) -> None:
     path = tmp_path / "stopped.py"
     path.write_text(
