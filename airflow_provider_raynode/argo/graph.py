@@ -190,7 +190,9 @@ class _Builder:
         ):
             base["upstream"] = tuple(self._upstream(each) for each in inside)
             base["skipped_by"] = tuple(self._names[each] for each in skippers(self._dag, task_id) if each in inside)
-            return Node(**base, order=f"{name}{ORDER_SUFFIX}" if may_be_mixed(self._dag, task_id) else "")
+            # With nothing before it in its own scope, the group's own order node has decided.
+            is_open = bool(inside) and may_be_mixed(self._dag, task_id)
+            return Node(**base, order=f"{name}{ORDER_SUFFIX}" if is_open else "")
         waits = {self._names[each] for each in inside} | self._setups_between(task) | self._skipper_names(task)
         # A task that always runs lets those below it go on before its setups have ended.
         further_up = set() if task.is_teardown else self._setups_above(task)
