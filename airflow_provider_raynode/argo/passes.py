@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING
 
+from airflow_provider_raynode.argo.expansion import is_expanded_at_once
 from airflow_provider_raynode.argo.rules import EARLY_RULES, Decision, decide_so_far
 from airflow_provider_raynode.argo.shape import rule_of
 from airflow_provider_raynode.argo.skips import skippers
@@ -62,6 +63,7 @@ class Passes:
         upstream = self._upstream(task_id, map_index)
         ended = {key: self.ended_in(*key) for part in (upstream.direct, upstream.setups_further_up) for key in part}
         listed = {key: self._seen_as_source(*key, by=task_id) for key in upstream.sources}
+        skipped_in = self._skipped_in(task_id, map_index)
         for at in sorted({*ended.values(), *listed.values()}):
             decision = self._look(
                 task_id,
@@ -69,6 +71,8 @@ class Passes:
                 {key for key, when in ended.items() if when <= at},
                 {key for key, when in listed.items() if when <= at},
             )
+            if skipped_in is not None and skipped_in <= at and decision != "upstream_failed":
+                return "skipped", at + 1
             if decision is not None:
                 return decision, at + 1
         return "run", 1 + max(ended.values(), default=0)
@@ -110,7 +114,7 @@ class Passes:
         """Return the pass in which a task instance began, or in which it was decided that it does not run."""
         task = self._dag.task_dict[task_id]
         skipped_in = self._skipped_in(task_id, map_index)
-        if skipped_in is not None:
+        if skipped_in is not None and not is_expanded_at_once(self._dag, task_id):
             return skipped_in
         if rule_of(task) == "always" or not task.upstream_task_ids:
             return 1

@@ -66,7 +66,8 @@ def _skippers(dag: DAG) -> dict[str, tuple[str, ...]]:
             # it; a direct child is skipped nevertheless (NotPreviouslySkippedDep).
             below = {each for each in below if each in task.downstream_task_ids or not is_expanded_at_once(dag, each)}
             for each in below:
-                if not dag.task_dict[each].is_teardown:
+                # A short circuit spares teardowns; a branch skips each direct child that it does not choose.
+                if each in task.downstream_task_ids or not dag.task_dict[each].is_teardown:
                     found.setdefault(each, []).append(task.task_id)
     return {task_id: tuple(sorted(names)) for task_id, names in found.items()}
 

@@ -72,6 +72,9 @@ class RunStates:
         """
         task = self._dag.task_dict[task_id]
         if self._skipped_by_another(task, map_index):
+            if is_expanded_at_once(self._dag, task_id):
+                # Airflow skips such instances when it looks at them next, where they wait still.
+                return self._passes.decide(task_id, map_index)[0]
             return "skipped"
         rule = rule_of(task)
         if rule == "always" or not task.upstream_task_ids:

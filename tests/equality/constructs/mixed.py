@@ -161,3 +161,53 @@ with DAG("mapped_after_a_skip_and_a_failure"):
         >> named(good, "after", "all_done")
     )
     skipped >> double.override(task_id="over_a_failed_list").expand(x=twice)
+
+with DAG("teardown_below_a_branch"):
+
+    @task.branch
+    def chooses_neither():
+        return "chosen"
+
+    @setup
+    def makes():
+        return "made"
+
+    @teardown
+    def takes_away():
+        return "gone"
+
+    choice = chooses_neither()
+    choice >> named(good, "chosen")
+    (made := makes()) >> named(good, "uses")
+    [choice, made] >> takes_away().as_teardown(setups=[made]) >> named(good, "after_the_teardown")
+
+with DAG("teardown_below_a_short_circuit"):
+
+    @task.short_circuit
+    def closes():
+        return False
+
+    @teardown
+    def tidies():
+        return "tidy"
+
+    [closes(), begun := makes.override(task_id="begins")()] >> tidies().as_teardown(setups=[begun])
+
+with DAG("made_with_the_run_below_a_late_short_circuit"):
+
+    @task.short_circuit(trigger_rule="all_failed")
+    def closes_late():
+        return False
+
+    @task.short_circuit
+    def closes_early():
+        return False
+
+    broken, late_circuit = breaks(), closes_late()
+    broken >> late_circuit
+    (
+        [broken, late_circuit]
+        >> double.override(task_id="failed_before").expand(x=[1, 2])
+        >> named(good, "below", "all_done")
+    )
+    [breaks_twice(), closes_early()] >> double.override(task_id="skipped_before").expand(x=[1, 2])
