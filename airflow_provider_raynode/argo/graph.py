@@ -282,7 +282,7 @@ class _Builder:
     def _planned(self, decided: Node, *, decided_by_index: bool = False) -> list[Node]:
         plan = f"{decided.name}{PLAN_SUFFIX}"
         return [
-            _replace(decided, name=plan, kind="plan", podless=False, order=""),
+            _replace(decided, name=plan, kind="plan", podless=False),
             Node(
                 id=decided.id,
                 name=decided.name,

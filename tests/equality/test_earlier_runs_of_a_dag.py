@@ -97,6 +97,9 @@ def test_it_is_answered_where_the_settings_say_so(argo: Argo, tmp_path: Path) ->
         '        return bool(get_current_context()["prev_" + "start_date_success"])\n'
         "    load()\n"
     )
-    settings = {"record_runs": True}
-    found = [argo.run(load_dag(file), file, settings=settings).xcoms["load", -1, "return_value"] for _ in range(2)]
+    found = []
+    # Dates of their own: Argo's time of a run's creation has whole seconds.
+    for date in ("2026-01-10", "2026-01-11"):
+        options = {"settings": {"record_runs": True}, "parameters": {"logical-date": f"{date}T06:00:00Z"}}
+        found.append(argo.run(load_dag(file), file, **options).xcoms["load", -1, "return_value"])
     assert found == [False, True]

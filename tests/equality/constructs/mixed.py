@@ -162,6 +162,19 @@ with DAG("mapped_after_a_skip_and_a_failure"):
     )
     skipped >> double.override(task_id="over_a_failed_list").expand(x=twice)
 
+with DAG("over_two_lists_after_a_skip_and_a_failure"):
+
+    @task
+    def pairs(x, y=0):
+        return [x, y]
+
+    @task
+    def some():
+        return [1, 2]
+
+    [skips(), breaks_twice()] >> pairs.override(task_id="skipped").expand(x=some(), y=some()) >> named(good, "below")
+    [breaks(), skips_at_the_second_try()] >> pairs.override(task_id="failed").expand(x=some(), y=some())
+
 with DAG("teardown_below_a_branch"):
 
     @task.branch
