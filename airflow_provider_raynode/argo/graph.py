@@ -187,6 +187,7 @@ class _Builder:
             and set(direct) - set(inside) <= surely
             and self._is_free_of_setups(task, rule)
             and self._skips_are_plain(task, inside, rule)
+            and not self._list_may_be_skipped_first(task, rule, direct)
         ):
             base["upstream"] = tuple(self._upstream(each) for each in inside)
             base["skipped_by"] = tuple(self._names[each] for each in skippers(self._dag, task_id) if each in inside)
@@ -230,9 +231,19 @@ class _Builder:
                 return False
             if each not in inside and rule != "all_success":
                 return False
-            if not all(other == each or each in skippers(self._dag, other) for other in inside):
+            if not all(other == each or self._is_skipped_by(other, each) for other in inside):
                 return False
         return True
+
+    def _is_skipped_by(self, task_id: str, skipper: str) -> bool:
+        # What always runs has run before the skipper has ended.
+        return skipper in skippers(self._dag, task_id) and rule_of(self._dag.task_dict[task_id]) != "always"
+
+    @staticmethod
+    def _list_may_be_skipped_first(task: Any, rule: str, direct: list[str]) -> bool:
+        """Whether a skipped list may skip a task before another failure fails it, which the rule alone does not show."""
+        is_open = rule in _NO_FAILURE and rule != "all_success" and len(direct) > 1
+        return is_open and bool(task.is_mapped) and bool(source_ids(task))
 
     def _is_free_of_setups(self, task: Any, rule: str) -> bool:
         """Whether no setup further up bears on the task beyond what its direct upstream shows."""
