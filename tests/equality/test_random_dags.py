@@ -1,5 +1,6 @@
-"""A hundred random DAGs against `dag.test()`, others in each run: the seed is printed, and replays them.
+"""A hundred random DAGs against `dag.test()`, others for each commit: the seed is printed, and replays them.
 
+The seed is the commit's, so that a failure stays one when the same commit is tested again; without git it is any.
 More of them: random_dags.py. `RAYNODE_RANDOM_SEED` gives the seed, `RAYNODE_RANDOM_DAGS` how many.
 """
 
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,17 @@ from airflow_provider_raynode.argo.dag_file import load_dag
 
 pytestmark = pytest.mark.airflow
 
-SEED = int(os.environ.get("RAYNODE_RANDOM_SEED") or random.SystemRandom().randrange(10**6))
+
+def _new_seed() -> int:
+    try:
+        command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+        commit = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return random.SystemRandom().randrange(10**6)
+    return int(commit, 16) % 10**6
+
+
+SEED = int(os.environ.get("RAYNODE_RANDOM_SEED") or _new_seed())
 COUNT = int(os.environ.get("RAYNODE_RANDOM_DAGS") or 100)
 _PARTS = 10
 
