@@ -9,7 +9,8 @@ task groups mapped over literals and over tasks' outputs (empty, skipped, failed
 upstreams of their own outside, setups and teardowns in and outside groups.
 
 Left out is what docs/argo.md names under "Where Argo differs": rules that an index of a mapped group decides for
-itself or Airflow for all of them, and a task that Airflow starts early and a branch then skips.
+itself or Airflow for all of them, a task that Airflow starts early and a branch then skips, and one that had failed by
+its upstream before a branch skips it, with tasks below.
 """
 
 from __future__ import annotations
@@ -341,7 +342,8 @@ def _is_valid(text: str) -> bool:
         TaskGroupContext._context.clear()
         return False
     dag = values["dag"]
-    return not any(_may_overtake(dag, task) or _may_fail_as_a_whole(dag, task) for task in dag.tasks)
+    open_kinds = (_may_overtake, _may_fail_as_a_whole, _may_be_turned)
+    return not any(may_differ(dag, task) for may_differ in open_kinds for task in dag.tasks)
 
 
 def _may_overtake(dag: Any, task: Any) -> bool:
@@ -365,9 +367,18 @@ def _may_fail_as_a_whole(dag: Any, task: Any) -> bool:
     if group_id is None or is_expanded_at_once(dag, task.task_id):
         return False
     above = {each for each in task.get_flat_relative_ids(upstream=True) if scope_of(dag.task_dict[each]) == group_id}
-    bearing = above & (set(task.upstream_task_ids) | setups_further_up(task))
     inside = above | set(source_ids(mapped_node(dag, group_id)))
-    return len(bearing) > 1 and any(set(dag.task_dict[each].upstream_task_ids) - inside for each in above)
+    bearing = (set(task.upstream_task_ids) | setups_further_up(task)) - (inside - above)
+    outside = any(set(dag.task_dict[each].upstream_task_ids) - inside for each in above | {task.task_id})
+    return bool(above) and len(bearing) > 1 and outside
+
+
+def _may_be_turned(dag: Any, task: Any) -> bool:
+    """Whether a branch may skip a task that has failed by its upstream already, when what lies below has seen that."""
+    from airflow_provider_raynode.argo.skips import skippers
+
+    others = set(task.upstream_task_ids) - set(skippers(dag, task.task_id))
+    return bool(others) and len(others) < len(task.upstream_task_ids) and bool(task.downstream_task_ids)
 
 
 def main() -> None:
