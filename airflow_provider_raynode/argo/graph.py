@@ -241,7 +241,7 @@ class _Builder:
 
     @staticmethod
     def _list_may_be_skipped_first(task: Any, rule: str, direct: list[str]) -> bool:
-        """Whether a skipped list may skip a task before another failure fails it, which the rule alone does not show."""
+        """Whether a skipped list may skip a task before a failure fails it, which the rule does not show."""
         is_open = rule in _NO_FAILURE and rule != "all_success" and len(direct) > 1
         return is_open and bool(task.is_mapped) and bool(source_ids(task))
 
