@@ -210,6 +210,15 @@ class NodeSpec(_Contract):
         return f"{self.node_prefix}/experiment"
 
     @property
+    def state_uri(self) -> str:
+        """URI of the file whose presence says that the work has begun and that a later attempt can go on with it.
+
+        Tune's own for a search, as `search_state` keeps it; the others write theirs below `experiment_prefix`.
+        """
+        name = "tuner.pkl" if self.config.work == "search" else f"{self.config.work}.json"
+        return f"{self.experiment_prefix}/{self.experiment_name}/{name}"
+
+    @property
     def drivers_prefix(self) -> str:
         """URI of the folder that says which driver works on the search: attempts that share it have one."""
         return f"{self.node_prefix}/attempt_{self.search_of or self.attempt}/drivers"

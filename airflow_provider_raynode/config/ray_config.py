@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
@@ -25,6 +25,8 @@ else:
     RayTrain = Annotated[Section, Later("airflow_provider_raynode.config.train:RayTrain")]
 
 
+# What a config asks for.
+WorkKind = Literal["search", "training", "function", "map"]
 # Accelerators that Ray itself looks for on a machine.
 _FOUND_BY_RAY = ("TPU", "neuron_cores", "HPU", "NPU", "RBLN", "FURIOSA", "MBLT", "TTNPU")
 
@@ -160,6 +162,25 @@ class RayConfig(Section):
     def warnings(self) -> tuple[str, ...]:
         """What the file says and most likely does not mean, one line each; `load` gives them to Python's `warnings`."""
         return warnings_of(self)
+
+    @property
+    def work(self) -> WorkKind:
+        """What the node runs: a search (whose trials may be trainings), a training, or the function as a plain task."""
+        if self.ray_tune is not None:
+            return "search"
+        if self.ray_train is not None:
+            return "training"
+        return "function"
+
+    @property
+    def metric(self) -> str | None:
+        """The metric by which the best is chosen, where there is one."""
+        return None if self.ray_tune is None else self.ray_tune.metric
+
+    @property
+    def mode(self) -> Literal["min", "max"] | None:
+        """Which end of the metric is best."""
+        return None if self.ray_tune is None else self.ray_tune.mode
 
     @property
     def cluster_address(self) -> str | None:

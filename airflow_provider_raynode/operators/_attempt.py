@@ -145,8 +145,8 @@ def mark(job: JobRef, node: Catalog, name: str) -> None:
 
 
 def _has_begun(spec: NodeSpec, node: Catalog) -> bool:
-    """Whether Tune has written anything of the attempt's search."""
-    return node.exists(f"{spec.experiment_prefix}/{spec.experiment_name}/tuner.pkl")
+    """Whether there is something of the attempt's work to go on with."""
+    return node.exists(spec.state_uri)
 
 
 def write_attempt(spec: NodeSpec, number: int, node: Catalog, hook: RayHook) -> JobRef:

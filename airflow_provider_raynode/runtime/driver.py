@@ -1,4 +1,4 @@
-"""The driver: the entrypoint of a node's Ray job. Reads the spec, runs the search, writes the result."""
+"""The driver: the entrypoint of a node's Ray job. Reads the spec, runs the work, writes the result."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from airflow_provider_raynode import __version__
 from airflow_provider_raynode.catalog import Catalog
@@ -22,10 +22,10 @@ from airflow_provider_raynode.exceptions import ConfigError, RayNodeError
 from airflow_provider_raynode.runtime.admission import Admission
 from airflow_provider_raynode.runtime.driver_log import show_log
 from airflow_provider_raynode.runtime.lease import Lease, held_by_search
+from airflow_provider_raynode.runtime.work import Job, work_of
 from airflow_provider_raynode.spec import (
     SECRETS_FILE_VARIABLE,
     STOPPED,
-    Completion,
     NodeFailure,
     NodeProgress,
     NodeResult,
@@ -34,9 +34,6 @@ from airflow_provider_raynode.spec import (
     Versions,
     seal,
 )
-
-if TYPE_CHECKING:
-    from airflow_provider_raynode.runtime.observer import Observer
 
 log = logging.getLogger("airflow_provider_raynode.driver")
 
@@ -94,11 +91,11 @@ class Driver:
         self._deadline_s = deadline_s
         self._started = datetime.now(UTC)
         self._timings: dict[str, float] = {}
-        self._resources: dict[str, float] = {}
-        self._restored = 0
         self._secrets = delivered(spec)
         self._ending = threading.Lock()
-        self._observer: Observer | None = None
+        self._work = work_of(
+            Job(spec, self._attempt, embedded, secrets=self._secrets, lease=self._lease, phase=self._phase)
+        )
 
     def run(self) -> int:
         """Run and write `result.json`, whatever happens; return the exit code.
@@ -119,7 +116,7 @@ class Driver:
             self._seal(result)
         failure = result.failure
         if failure is None:
-            log.info("raynode: SUCCEEDED, best trial %s", result.best.trial_id if result.best else "-")
+            log.info("raynode: SUCCEEDED%s", f", best trial {result.best.trial_id}" if result.best else "")
             return 0
         if failure.traceback:
             log.error("%s", failure.traceback.rstrip())
@@ -202,7 +199,7 @@ class Driver:
             late.start()
             self._delete_secrets()
             with suppress(Exception):
-                self._seal(self._result({"failure": failure, "completion": self._completion_so_far(failure)}))
+                self._seal(self._result({**self._work.cut_short(failure), "failure": failure}))
         self._exit()
 
     def _end_without_lease(self, reason: str) -> NoReturn:
@@ -217,14 +214,6 @@ class Driver:
             kill()
         os._exit(1)
 
-    def _completion_so_far(self, failure: NodeFailure) -> Completion | None:
-        """Return how much of the search there is, where it is ended from outside."""
-        if self._observer is None:
-            return None
-        end = self._observer.end
-        end.decide("stopped", failure.message)
-        return end.completion(self._observer.statuses())
-
     @contextmanager
     def _watched(self) -> Iterator[None]:
         """Hold the job to its limits, in a thread: the search itself may be deep in Ray."""
@@ -232,7 +221,12 @@ class Driver:
         from airflow_provider_raynode.runtime.workflow_watch import WorkflowWatch
 
         self._watch = Watch(
-            self.spec, self._attempt, end=self._end, attaches=not self._embedded, deadline_s=self._deadline_s
+            self.spec,
+            self._attempt,
+            self._work,
+            end=self._end,
+            attaches=not self._embedded,
+            deadline_s=self._deadline_s,
         )
         watches = [self._watch, WorkflowWatch.of_pod(end=self._end)]
         for each in watches:
@@ -257,14 +251,14 @@ class Driver:
             attempt=self.spec.attempt,
             spec_sha256=self._sha256,
             state="FAILED" if failure else "SUCCEEDED",
-            metric=self.spec.config.ray_tune.metric if self.spec.config.ray_tune else None,
-            mode=self.spec.config.ray_tune.mode if self.spec.config.ray_tune else None,
+            metric=self.spec.config.metric,
+            mode=self.spec.config.mode,
             started=self._started,
             ended=datetime.now(UTC),
             timings_s={name: round(seconds, 3) for name, seconds in self._timings.items()},
             versions=_versions(),
-            resources=self._resources,
-            restored=self._restored,
+            resources=self._work.resources,
+            restored=self._work.restored,
             # KubeRay names the cluster so in each of its pods.
             cluster=os.environ.get("RAY_CLUSTER_NAME") or None,
             **fields,
@@ -279,31 +273,16 @@ class Driver:
             self._lease.release()
 
     def _run(self) -> dict[str, Any]:
-        from airflow_provider_raynode.runtime.binding import check_binding, with_parameters
-        from airflow_provider_raynode.runtime.function import read_function
-        from airflow_provider_raynode.runtime.inputs import load_inputs
-
-        search = self.spec.config.ray_tune
-        if search is None:
-            raise RayNodeError("the spec has no ray_tune section: this runtime runs searches")
-        if not search.logger_callbacks:
-            # Read by Tune when a search starts: without it, each trial gets CSV, JSON and TensorBoard writers.
-            os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
         self._write_starting()
-        node = Catalog(self.spec.catalog_uri).at(self.spec.node_prefix)
         with self._phase("load"):
             self._check_libraries()
-            source = read_function(self.spec.function, node)
-            function, space = source.load(), search.sampled_space
-            op_kwargs = with_parameters(function, space, self.spec.op_kwargs, self.spec.context.parameters)
-            check_binding(function, space, op_kwargs, replayed=search.is_replay)
-            inputs = load_inputs(op_kwargs, node)
+            self._work.prepare()
         from airflow_provider_raynode.runtime.output import Output
 
         with Output() as output, self._ray():
             output.connected()
             try:
-                return self._search(source, inputs, output)
+                return self._work.run(output)
             finally:
                 with self._phase("drain"):
                     output.drain()
@@ -318,59 +297,6 @@ class Driver:
             place = f"host {platform.node()}, Python {platform.python_version()}"
             raise ConfigError("\n".join(each.on_cluster(place) for each in missing))
         self.spec.config.check_libraries()
-
-    def _search(self, source: Any, inputs: dict[str, Any], output: Any) -> dict[str, Any]:
-        from airflow_provider_raynode.runtime.collect import collect
-        from airflow_provider_raynode.runtime.completion import SearchEnd
-        from airflow_provider_raynode.runtime.observer import Observer, Scores
-        from airflow_provider_raynode.runtime.progress import ProgressWriter
-        from airflow_provider_raynode.runtime.search import check_resources, run_search, total_trials
-        from airflow_provider_raynode.runtime.steps import Steps
-        from airflow_provider_raynode.runtime.telling import Teller
-        from airflow_provider_raynode.runtime.worker import TrialSetup
-
-        search = self.spec.config.ray_tune
-        assert search is not None
-        assert search.metric is not None
-        assert search.mode is not None
-        self._resources = check_resources(self.spec.config, fixed=self._embedded)
-        setup = TrialSetup(
-            function=source,
-            run=self.spec.context,
-            attempt=self.spec.attempt,
-            catalog_uri=self.spec.catalog_uri,
-            attempt_prefix=self.spec.attempt_prefix,
-            returns=self.spec.returns,
-            metric=search.metric,
-            further_metrics=tuple(search.further_metrics or ()),
-            submission_id=self.spec.submission_id,
-            secrets=self._secrets,
-            driver=self._lease.number,
-        )
-        scores = Scores(search.metric, search.mode, search.scope, search.further_metrics)
-        outputs = self._attempt.child("outputs") if search.keep_outputs == "best" else None
-        end = SearchEnd(search, total_trials(self.spec.config), alone=self._embedded)
-        observer = Observer(scores, end=end, outputs=outputs, steps=Steps(self.spec, self._attempt))
-        self._observer = observer
-        observer.tell_failure = Teller(self._attempt, output.workers)
-        self._watch.observe(observer)
-        writer = ProgressWriter(self._attempt, f"{self.spec.attempt_prefix}/progress.json")
-        writer.start(observer.snapshot)
-        phase = "failed"
-        try:
-            with self._phase("search"):
-                grid = run_search(self.spec, setup, inputs, self._attempt, observer)
-            writer.write(phase="collecting")
-            # What is removed from now on nobody else may need.
-            self._lease.confirm()
-            with self._phase("collect"):
-                observer.close()
-                self._restored = observer.restored
-                found = collect(self.spec, grid, observer, self._attempt)
-            phase = "done"
-        finally:
-            writer.stop(phase=phase)
-        return dict(vars(found))
 
     @contextmanager
     def _ray(self) -> Iterator[None]:
@@ -406,11 +332,10 @@ class Driver:
             self._timings[name] = time.perf_counter() - start
 
     def _write_starting(self) -> None:
-        search = self.spec.config.ray_tune
         progress = NodeProgress(
             phase="starting",
-            metric=search.metric if search else None,
-            mode=search.mode if search else None,
+            metric=self.spec.config.metric,
+            mode=self.spec.config.mode,
             updated=datetime.now(UTC),
         )
         self._attempt.write_bytes(f"{self.spec.attempt_prefix}/progress.json", progress.to_bytes())

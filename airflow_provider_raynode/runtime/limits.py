@@ -21,7 +21,7 @@ from airflow_provider_raynode.spec import (
 )
 
 if TYPE_CHECKING:
-    from airflow_provider_raynode.runtime.observer import Observer
+    from airflow_provider_raynode.runtime.work import Work
 
 _POLL_S = 0.5
 # How long before its deadline a job ends itself: a part of it, within bounds in seconds.
@@ -29,9 +29,10 @@ _MARGIN, _LEAST_MARGIN_S, _MOST_MARGIN_S = 0.05, 5.0, 60.0
 
 
 class Watch:
-    """Ends the job when its time is over: to its first trial, to its end, or until an execution task has attached.
+    """Ends the job when its time is over: to its first unit (a trial, say), to its end, or until a task has attached.
 
     :param attempt: the catalog at the attempt's folder.
+    :param work: says when its first unit runs, and what that waits for.
     :param end: ends the process with a failure as its result.
     :param attaches: whether an execution task is to attach; the embedded driver is the child of its task.
     :param deadline_s: seconds from the job's start after which its RayJob ends it, whether it hears of that or not.
@@ -41,6 +42,7 @@ class Watch:
         self,
         spec: NodeSpec,
         attempt: Catalog,
+        work: Work,
         *,
         end: Callable[[NodeFailure], None],
         attaches: bool,
@@ -51,17 +53,13 @@ class Watch:
         self._end = end
         self._embedded = not attaches
         self._attached = not attaches or spec.limits.attach_timeout_s is None
-        self._observer: Observer | None = None
+        self._work = work
         # What the driver waits for before it begins, in words.
         self.waits_for = ""
         self._begin = time.monotonic()
         self._deadline_s = deadline_s
         self._left_s = None if deadline_s is None else time_left(deadline_s, cluster_age())
         self._stop = threading.Event()
-
-    def observe(self, observer: Observer) -> None:
-        """Learn from `observer` when the first trial starts."""
-        self._observer = observer
 
     def start(self) -> None:
         """Begin to watch."""
@@ -90,7 +88,7 @@ class Watch:
         if limits.run_timeout_s is not None and elapsed > limits.run_timeout_s:
             message = f"the job ran longer than run_timeout_s ({limits.run_timeout_s:g} s) and was stopped"
             return NodeFailure(type=RUN_TIMEOUT, message=message)
-        started = self._observer is not None and self._observer.started.is_set()
+        started = self._work.started.is_set()
         if limits.startup_timeout_s is not None and not started and elapsed > limits.startup_timeout_s:
             return NodeFailure(type=STARTUP_TIMEOUT, message=self._waiting(limits.startup_timeout_s))
         if not self._attached and limits.attach_timeout_s is not None:
@@ -110,12 +108,11 @@ class Watch:
             return False
 
     def _waiting(self, seconds: float) -> str:
-        """Return what the first trial waits for: what it asks for, what the cluster has, what of it is free."""
+        """Return what the first unit waits for: what it asks for, what the cluster has, what of it is free."""
         import ray
 
-        from airflow_provider_raynode.runtime.search import asked_resources
-
-        text = f"no trial started within startup_timeout_s ({seconds:g} s)"
+        unit = self._work.unit
+        text = f"no {unit} started within startup_timeout_s ({seconds:g} s)"
         if self.waits_for:
             return f"{text}: the driver waits for {self.waits_for}"
         if not ray.is_initialized():
@@ -124,11 +121,11 @@ class Watch:
             from airflow_provider_raynode.runtime.embedded import machine
 
             return f"{text}: the embedded Ray had not started. {machine()}"
-        asked = asked_resources(self._spec.config)
+        asked = self._work.asked()
+        total, free = ray.cluster_resources(), ray.available_resources()
         return (
-            f"{text}: a trial asks for {_named(asked, asked)}, the cluster has {_named(asked, ray.cluster_resources())}"
-            f", free of it: {_named(asked, ray.available_resources())}. Lower default_resources, wait for other jobs, "
-            "or use a larger cluster"
+            f"{text}: a {unit} asks for {_named(asked, asked)}, the cluster has {_named(asked, total)}, free of it: "
+            f"{_named(asked, free)}. Lower default_resources, wait for other jobs, or use a larger cluster"
         )
 
 

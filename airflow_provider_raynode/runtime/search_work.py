@@ -1,0 +1,113 @@
+"""The work of a search: from the function and the inputs to the best trial."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.runtime.work import Job, Work
+from airflow_provider_raynode.spec import NodeFailure
+
+if TYPE_CHECKING:
+    from airflow_provider_raynode.runtime.function import FunctionSource
+    from airflow_provider_raynode.runtime.observer import Observer
+    from airflow_provider_raynode.runtime.output import Output
+
+
+class SearchWork(Work):
+    """Runs `ray_tune`."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self._source: FunctionSource | None = None
+        self._inputs: dict[str, Any] = {}
+        self._observer: Observer | None = None
+
+    def prepare(self) -> None:
+        """Read the function and the inputs, and check that every argument gets one value."""
+        from airflow_provider_raynode.runtime.binding import check_binding, with_parameters
+        from airflow_provider_raynode.runtime.function import read_function
+        from airflow_provider_raynode.runtime.inputs import load_inputs
+
+        search = self.spec.config.ray_tune
+        assert search is not None
+        if not search.logger_callbacks:
+            # Read by Tune when a search starts: without it, each trial gets CSV, JSON and TensorBoard writers.
+            os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+        node = Catalog(self.spec.catalog_uri).at(self.spec.node_prefix)
+        self._source = read_function(self.spec.function, node)
+        function, space = self._source.load(), search.sampled_space
+        op_kwargs = with_parameters(function, space, self.spec.op_kwargs, self.spec.context.parameters)
+        check_binding(function, space, op_kwargs, replayed=search.is_replay)
+        self._inputs = load_inputs(op_kwargs, node)
+
+    def asked(self) -> dict[str, float]:
+        """Return what a trial reserves."""
+        from airflow_provider_raynode.runtime.search import asked_resources
+
+        return asked_resources(self.spec.config)
+
+    def cut_short(self, failure: NodeFailure) -> dict[str, Any]:
+        """Return what has become of the trials."""
+        if self._observer is None:
+            return {}
+        end = self._observer.end
+        end.decide("stopped", failure.message)
+        return {"completion": end.completion(self._observer.statuses())}
+
+    def run(self, output: Output) -> dict[str, Any]:
+        """Run the search and collect what it found."""
+        from airflow_provider_raynode.runtime.collect import collect
+        from airflow_provider_raynode.runtime.completion import SearchEnd
+        from airflow_provider_raynode.runtime.observer import Observer, Scores
+        from airflow_provider_raynode.runtime.progress import ProgressWriter
+        from airflow_provider_raynode.runtime.search import check_resources, run_search, total_trials
+        from airflow_provider_raynode.runtime.steps import Steps
+        from airflow_provider_raynode.runtime.telling import Teller
+        from airflow_provider_raynode.runtime.worker import TrialSetup
+
+        spec, job = self.spec, self.job
+        search = spec.config.ray_tune
+        assert search is not None
+        assert search.metric is not None
+        assert search.mode is not None
+        assert self._source is not None
+        self.resources = check_resources(spec.config, fixed=job.embedded)
+        setup = TrialSetup(
+            function=self._source,
+            run=spec.context,
+            attempt=spec.attempt,
+            catalog_uri=spec.catalog_uri,
+            attempt_prefix=spec.attempt_prefix,
+            returns=spec.returns,
+            metric=search.metric,
+            further_metrics=tuple(search.further_metrics or ()),
+            submission_id=spec.submission_id,
+            secrets=job.secrets,
+            driver=job.lease.number,
+        )
+        scores = Scores(search.metric, search.mode, search.scope, search.further_metrics)
+        outputs = job.attempt.child("outputs") if search.keep_outputs == "best" else None
+        end = SearchEnd(search, total_trials(spec.config), alone=job.embedded)
+        observer = Observer(scores, end=end, outputs=outputs, steps=Steps(spec, job.attempt))
+        observer.started = self.started
+        observer.tell_failure = Teller(job.attempt, output.workers)
+        self._observer = observer
+        writer = ProgressWriter(job.attempt, f"{spec.attempt_prefix}/progress.json")
+        writer.start(observer.snapshot)
+        phase = "failed"
+        try:
+            with job.phase("search"):
+                grid = run_search(spec, setup, self._inputs, job.attempt, observer)
+            writer.write(phase="collecting")
+            # What is removed from now on nobody else may need.
+            job.lease.confirm()
+            with job.phase("collect"):
+                observer.close()
+                self.restored = observer.restored
+                found = collect(spec, grid, observer, job.attempt)
+            phase = "done"
+        finally:
+            writer.stop(phase=phase)
+        return dict(vars(found))
