@@ -15,6 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from airflow_provider_raynode.config import RayConfig
+from airflow_provider_raynode.config.ray_config import WorkKind
 from airflow_provider_raynode.exceptions import SpecError
 from airflow_provider_raynode.returns import Return
 from airflow_provider_raynode.texts import clean, cleaned, cut
@@ -273,19 +274,36 @@ class Best(_Told):
     metrics: dict[str, Any]
 
 
+class TrainingProgress(_Told):
+    """How far a training is, as its counted reports tell."""
+
+    step: int = Field(default=0, description="counted reports so far, those of earlier attempts included")
+    steps: int | None = Field(default=None, description="reports in all, where that is known")
+    metrics: dict[str, Any] = Field(default_factory=dict, description="of the last counted report")
+    best_step: int | None = None
+    best_metrics: dict[str, Any] | None = None
+    workers: int = Field(default=0, description="workers that train at this moment")
+    restarts: int = Field(default=0, description="times that the workers were started anew")
+
+
 class NodeProgress(_Told):
-    """A snapshot of a running search, rewritten in place as `progress.json`."""
+    """A snapshot of running work, rewritten in place as `progress.json`.
+
+    The counts are of trials, or of a map's items; a training has its own below `training`.
+    """
 
     schema_version: Literal[1] = 1
+    work: WorkKind = "search"
     phase: Literal["starting", "running", "collecting", "done", "failed"]
     metric: str | None = None
     mode: Literal["min", "max"] | None = None
-    total: int | None = Field(default=None, description="trials in all; None where a time budget decides")
+    total: int | None = Field(default=None, description="trials or items in all; None where a time budget decides")
     pending: int = 0
     running: int = 0
-    terminated: int = Field(default=0, description="trials whose function returned")
+    terminated: int = Field(default=0, description="trials whose function returned; items that succeeded")
     early_stopped: int = Field(default=0, description="trials that the scheduler or `stop` ended before that")
     errored: int = 0
+    training: TrainingProgress | None = None
     cut_off: int = Field(default=0, description="trials that had begun when the search ended")
     best: Best | None = None
     elapsed_s: float = 0.0
@@ -337,6 +355,44 @@ class Completion(_Told):
         return ", ".join([f"{first[1]}{of} {first[0]}", *(f"{count} {name}" for name, count in rest)])
 
 
+TrainingEnding = Literal["finished", "stop_rule", "time_budget", "stopped", "incomplete"]
+
+
+class TrainingEnd(_Told):
+    """How a training ended: a function that returned on every rank, or what ended it before that."""
+
+    world_size: int | None = Field(default=None, description="workers at the end; None where none had started")
+    reports: int = Field(default=0, description="counted reports, those of earlier attempts included")
+    ending: TrainingEnding = "incomplete"
+    reason: str = Field(default="", description="why it ended, in words")
+    restarts: int = Field(default=0, description="times that the workers were started anew in this attempt")
+    resumed_from: int | None = Field(default=None, description="report whose checkpoint this attempt began with")
+
+    @property
+    def whole(self) -> bool:
+        """Whether it ended as its function or its config lets it, and was not cut off."""
+        return self.ending in ("finished", "stop_rule", "time_budget")
+
+
+MapEnding = Literal["all_items", "failed_item", "stopped", "incomplete"]
+
+
+class MapEnd(_Told):
+    """How much of a map an attempt did, and why it ended there."""
+
+    items: int = Field(default=0, description="items in all")
+    succeeded: int = Field(default=0, description="items that have a result, those of earlier attempts included")
+    failed: int = Field(default=0, description="items whose call raised")
+    restored: int = Field(default=0, description="items that earlier attempts had done")
+    ending: MapEnding = "incomplete"
+    reason: str = Field(default="", description="why it ended, in words")
+
+    @property
+    def whole(self) -> bool:
+        """Whether every item has ended, by itself or with its error."""
+        return self.ending == "all_items" and self.succeeded + self.failed == self.items
+
+
 class NodeFailure(_Told):
     """Why a job failed. What is longer than a log can use is cut in the middle, with a note."""
 
@@ -344,6 +400,8 @@ class NodeFailure(_Told):
     message: str
     traceback: str = ""
     trial_id: str | None = None
+    rank: int | None = Field(default=None, description="the worker of a training that raised")
+    item: int | None = Field(default=None, description="index of the item of a map whose call raised")
 
     @model_validator(mode="before")
     @classmethod
@@ -379,13 +437,22 @@ class NodeResult(_Told):
         description="number of trials by status: TERMINATED, EARLY_STOPPED, ERROR, CUT_OFF, PENDING (never begun)",
     )
     completion: Completion | None = Field(default=None, description="None where it failed before its search")
+    metrics: dict[str, Any] | None = Field(
+        default=None, description="of a training's last counted report, or of what a function returned"
+    )
+    best_metrics: dict[str, Any] | None = Field(default=None, description="of a training's best report")
+    best_step: int | None = Field(default=None, description="number of a training's best report")
+    training: TrainingEnd | None = Field(default=None, description="how a training ended")
+    value: Any = Field(default=None, description="what a function returned, where that is small JSON")
+    items: MapEnd | None = Field(default=None, description="how a map ended")
+    failed: tuple[int, ...] = Field(default=(), description="indexes of a map's failed items, the first of many")
     warnings: tuple[str, ...] = ()
     started: datetime
     ended: datetime
     timings_s: dict[str, float] = Field(default_factory=dict, description="seconds by phase")
     versions: Versions
     resources: dict[str, float] = Field(default_factory=dict, description="what the cluster had")
-    restored: int = Field(default=0, description="trials that an earlier attempt had finished")
+    restored: int = Field(default=0, description="trials or items that an earlier attempt had finished")
     cluster: str | None = Field(
         default=None, description="name of the RayCluster that it ran on, where KubeRay made one"
     )
