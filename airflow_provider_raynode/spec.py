@@ -174,6 +174,21 @@ class Limits(_Contract):
     )
 
 
+class Entrypoint(_Contract):
+    """A shell command that is the job, in the place of a function."""
+
+    command: str = Field(min_length=1)
+    num_cpus: float | None = Field(default=None, ge=0, description="CPUs that the command itself reserves")
+    num_gpus: float | None = Field(default=None, ge=0)
+    memory: int | None = Field(default=None, ge=0, description="bytes")
+    resources: dict[str, float] = Field(default_factory=dict)
+    label_selector: dict[str, str] = Field(default_factory=dict)
+    metadata: dict[str, str] = Field(default_factory=dict, description="shown with the job by Ray; no secrets")
+    by_driver: bool = Field(
+        default=False, description="whether the driver starts the command, as for its secrets; else Ray itself does"
+    )
+
+
 class NodeSpec(_Contract):
     """All that a Ray job knows of its node: written to the catalog by fan-out, read by the driver."""
 
@@ -185,7 +200,14 @@ class NodeSpec(_Contract):
     op_kwargs: dict[str, Any] = Field(
         default_factory=dict, description="JSON values; a CatalogRef dict anywhere in them stands for its data"
     )
+    op_args: tuple[Any, ...] = Field(default=(), description="values by position, as op_kwargs are by name")
     returns: tuple[Return, ...] = ()
+    returned: Literal["named", "value", "values"] = Field(
+        default="named",
+        description="what a plain function returns: what `returns` names of a dict; one value, whatever it is; or "
+        "a value for each key of a dict",
+    )
+    entrypoint: Entrypoint | None = Field(default=None, description="a command in the place of the function")
     config: RayConfig
     catalog_uri: str = Field(description="root of the catalog: an absolute path or a fsspec URI")
     node_prefix: str = Field(description="<catalog>/<dag_id>/<run_id>/<node id>/<map_index>, as a URI")

@@ -29,6 +29,8 @@ def work_of(spec: NodeSpec) -> dict[str, str]:
     parts: dict[str, Any] = {
         "the function": function,
         "op_kwargs": _content(spec.op_kwargs),
+        "op_args": _content(list(spec.op_args)),
+        "the entrypoint": None if spec.entrypoint is None else spec.entrypoint.model_dump(mode="json"),
         "parameters": spec.context.parameters,
         "returns": [declared.model_dump() for declared in spec.returns],
         "default_resources": spec.config.default_resources.model_dump(mode="json"),
