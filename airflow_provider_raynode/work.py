@@ -26,6 +26,7 @@ def work_of(spec: NodeSpec) -> dict[str, str]:
         # The same file has another path on another machine.
         search["scheduler"]["policy_file"] = search["scheduler"]["policy_file"].rpartition("/")[2]
     function = spec.code.function_sha256 or _content(spec.function.pickle or {}) or spec.function.import_path
+    over = spec.config.ray_map
     parts: dict[str, Any] = {
         "the function": function,
         "op_kwargs": _content(spec.op_kwargs),
@@ -35,6 +36,8 @@ def work_of(spec: NodeSpec) -> dict[str, str]:
         "returns": [declared.model_dump() for declared in spec.returns],
         "default_resources": spec.config.default_resources.model_dump(mode="json"),
         **{f"ray_tune.{name}": value for name, value in search.items()},
+        # What says which calls there are; how they are run may change from attempt to attempt.
+        **({"ray_map.over": over.over, "ray_map.batch_size": over.batch_size} if over is not None else {}),
     }
     return {name: digest(json.dumps(value, sort_keys=True, default=str).encode()) for name, value in parts.items()}
 

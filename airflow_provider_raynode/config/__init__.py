@@ -11,6 +11,7 @@ from airflow_provider_raynode.config.ray_config import RayConfig
 if TYPE_CHECKING:
     from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources
     from airflow_provider_raynode.config.libraries import MissingLibrary
+    from airflow_provider_raynode.config.ray_map import RayMap
     from airflow_provider_raynode.config.runtime_env import Container, RuntimeEnv, RuntimeEnvConfig
     from airflow_provider_raynode.config.train import RayTrain
     from airflow_provider_raynode.config.tune import Checkpoint, Failure, RayTune
@@ -23,6 +24,7 @@ __all__ = [
     "MissingLibrary",
     "RayCluster",
     "RayConfig",
+    "RayMap",
     "RayTrain",
     "RayTune",
     "Resources",
@@ -35,6 +37,7 @@ __all__ = [
 _LATER = {
     "cluster": ("CatalogSection", "RayCluster", "Resources"),
     "libraries": ("MissingLibrary",),
+    "ray_map": ("RayMap",),
     "runtime_env": ("Container", "RuntimeEnv", "RuntimeEnvConfig"),
     "train": ("RayTrain",),
     "tune": ("Checkpoint", "Failure", "RayTune"),

@@ -97,7 +97,9 @@ def read_yaml(path: Path, *, may_be_empty: bool = False) -> dict[Any, Any]:
     if value is None and may_be_empty:
         return {}
     if value is None:
-        raise ConfigError(f"{path}: the file is empty; it needs at least ray_tune")
+        raise ConfigError(
+            f"{path}: the file is empty; say what runs (ray_tune, ray_train, ray_map), or {{}} for the function alone"
+        )
     if not isinstance(value, dict):
         raise ConfigError(f"{path}: the top level is {_kind(value)}, not a mapping (name: value)")
     return value

@@ -20,8 +20,10 @@ from airflow_provider_raynode.config.tune import RayTune
 from airflow_provider_raynode.exceptions import ConfigError, ConfigWarning
 
 if TYPE_CHECKING:
+    from airflow_provider_raynode.config.ray_map import RayMap
     from airflow_provider_raynode.config.train import RayTrain
 else:
+    RayMap = Annotated[Section, Later("airflow_provider_raynode.config.ray_map:RayMap")]
     RayTrain = Annotated[Section, Later("airflow_provider_raynode.config.train:RayTrain")]
 
 
@@ -48,6 +50,9 @@ class RayConfig(Section):
     ray_train: RayTrain | None = Field(
         default=None, description="a distributed training; checked only, this version runs searches"
     )
+    ray_map: RayMap | None = Field(
+        default=None, description="runs the function over each item of a list, or over the rows of a table"
+    )
     default_resources: Annotated[Resources, Later(), EmptyIsDefault] = Field(
         default_factory=Resources.model_construct, description="what one trial needs"
     )
@@ -57,6 +62,14 @@ class RayConfig(Section):
 
     def problems(self) -> Iterator[Problem]:
         """Yield resources that the embedded Ray cannot have, where the file says that it is the embedded one."""
+        if self.ray_map is not None:
+            for name in ("ray_tune", "ray_train"):
+                if getattr(self, name) is not None:
+                    yield (
+                        ("ray_map",),
+                        f"cannot be beside {name}: a node runs a search, a training or a map; remove one of them, or "
+                        "make two nodes of it",
+                    )
         if self.ray_cluster.address == "local":
             for name in self.default_resources.resources:
                 if not name.startswith(("accelerator_type:", "TPU-")) and name not in _FOUND_BY_RAY:
@@ -92,7 +105,12 @@ class RayConfig(Section):
         :raises ConfigError: one line per problem: the file, the key's path, the value, what is allowed.
         """
         file = Path(path)
-        return cls._loaded(read_yaml(file), str(file), [file.expanduser().absolute().parent])
+        data = read_yaml(file)
+        for name in ("ray_tune", "ray_train", "ray_map"):
+            if name in data and data[name] is None:
+                # A section with nothing below it is asked for: without it the file would mean another kind of work.
+                data[name] = {}
+        return cls._loaded(data, str(file), [file.expanduser().absolute().parent])
 
     @classmethod
     def load(
@@ -165,11 +183,13 @@ class RayConfig(Section):
 
     @property
     def work(self) -> WorkKind:
-        """What the node runs: a search (whose trials may be trainings), a training, or the function as a plain task."""
+        """What the node runs: a search (whose trials may be trainings), a training, a map, or the function alone."""
         if self.ray_tune is not None:
             return "search"
         if self.ray_train is not None:
             return "training"
+        if self.ray_map is not None:
+            return "map"
         return "function"
 
     @property

@@ -18,6 +18,7 @@ from airflow_provider_raynode.config.domains import DOMAINS
 from airflow_provider_raynode.config.kuberay import KubeRay, RayPods, Submitter, WorkerGroup
 from airflow_provider_raynode.config.pruners import PRUNERS
 from airflow_provider_raynode.config.ray_config import RayConfig
+from airflow_provider_raynode.config.ray_map import RayMap
 from airflow_provider_raynode.config.runtime_env import Container, RuntimeEnv, RuntimeEnvConfig
 from airflow_provider_raynode.config.samplers import SAMPLERS
 from airflow_provider_raynode.config.schedulers import SCHEDULERS, ResourceAllocation
@@ -186,6 +187,7 @@ def _sections(definitions: dict[str, Any]) -> Iterator[str]:
         ("`ray_tune.failure`", Failure, 3),
         ("`ray_tune.checkpoint`", Checkpoint, 3),
         ("`ray_tune.warm_start`", WarmStart, 3),
+        ("`ray_map`", RayMap, 2),
         ("`default_resources`", Resources, 2),
         ("`catalog`", CatalogSection, 2),
         ("`ray_train`", RayTrain, 2),

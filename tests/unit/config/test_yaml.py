@@ -64,7 +64,7 @@ def test_anchors_and_merge_keys_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "the file is empty; it needs at least ray_tune"),
+        ("", "the file is empty; say what runs (ray_tune, ray_train, ray_map), or {} for the function alone"),
         ("# nothing\n---\n", "the file is empty"),
         ("- a\n", "the top level is a list, not a mapping (name: value)"),
         ("ray_tune\n", "the top level is a text, not a mapping (name: value)"),
