@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.hooks.ray import RayHook as RayHook
     from airflow_provider_raynode.operators.fan_in import RayFanInOperator as RayFanInOperator
     from airflow_provider_raynode.operators.fan_out import RayFanOutOperator as RayFanOutOperator
+    from airflow_provider_raynode.operators.task import RayTaskOperator as RayTaskOperator
+    from airflow_provider_raynode.operators.train import RayTrainOperator as RayTrainOperator
     from airflow_provider_raynode.operators.tune import RayTuneOperator as RayTuneOperator
     from airflow_provider_raynode.returns import json_value as json
     from airflow_provider_raynode.returns import metric as metric
@@ -36,6 +38,8 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "RayFanOutOperator": ("operators.fan_out", "RayFanOutOperator"),
     "RayHook": ("hooks.ray", "RayHook"),
     "RayNode": ("task_groups.ray_node", "RayNode"),
+    "RayTaskOperator": ("operators.task", "RayTaskOperator"),
+    "RayTrainOperator": ("operators.train", "RayTrainOperator"),
     "RayTuneOperator": ("operators.tune", "RayTuneOperator"),
     "context": ("runtime.trial", "context"),
     "execute_ray_node": ("argo.run_task", "execute_ray_node"),

@@ -41,11 +41,11 @@ def open_attempt(
     """Write the spec of the node's next attempt, or find the one that is under way, and return its job.
 
     One that never started is written again; one that runs is kept when it does the same work, and stopped when it does
-    not; one that failed is followed by one that goes on with its search; one whose result was taken by one that starts
+    not; one that failed is followed by one that goes on with its work; one whose result was taken by one that starts
     anew.
 
     :param own: number of the attempt that this very task had opened when it was killed: it is kept, whatever its state.
-    :param on_change: what to do when a failed search cannot be gone on with because the node's work has changed.
+    :param on_change: what to do when failed work cannot be gone on with because it has changed.
     :raises ConfigError: the work has changed, and `on_change` says refuse.
     """
     last = last_attempt(node)
@@ -66,7 +66,7 @@ def open_attempt(
             hook.stop_job(previous.submission_id)
             if changed:
                 what = ", ".join(changed)
-                log.warning("Attempt %d ran, and %s changed since: it is stopped, the search starts anew", last, what)
+                log.warning("Attempt %d ran, and %s changed since: it is stopped, the work starts anew", last, what)
                 return write_attempt(staged, last + 1, node, hook)
         elif status is None and previous.search_of is None and not _has_begun(previous, node):
             # It never started: nothing of it is worth a number.
@@ -77,14 +77,14 @@ def open_attempt(
 
 
 def next_attempt(spec: NodeSpec, node: Catalog, hook: RayHook, *, resume: bool) -> tuple[JobRef, NodeSpec]:
-    """Write the attempt that follows `spec`'s, with its search or anew, and return its job and spec."""
+    """Write the attempt that follows `spec`'s, going on with its work or anew, and return its job and spec."""
     search = (spec.search_of or spec.attempt) if resume and _has_begun(spec, node) else None
     following = as_attempt(spec.model_copy(update={"search_of": search}), spec.attempt + 1)
     return write_attempt(following, following.attempt, node, hook), following
 
 
 def _resumed(staged: NodeSpec, previous: NodeSpec, node: Catalog, changed: list[str], on_change: OnChange) -> NodeSpec:
-    """Return `staged` as one that goes on with the search of `previous`, where there is one to go on with."""
+    """Return `staged` as one that goes on with the work of `previous`, where there is one to go on with."""
     if not _has_begun(previous, node):
         return staged
     if not changed:
@@ -92,11 +92,11 @@ def _resumed(staged: NodeSpec, previous: NodeSpec, node: Catalog, changed: list[
     what = ", ".join(changed)
     if on_change == "refuse":
         raise ConfigError(
-            f"attempt {previous.attempt} of this node failed, and its search cannot be gone on with: {what} changed "
-            "since. Put that back as it was, set on_change='restart' on the node to start its search anew, or trigger "
-            "a new DAG run"
+            f"attempt {previous.attempt} of this node failed, and its {previous.config.work} cannot be gone on with: "
+            f"{what} changed since. Put that back as it was, set on_change='restart' on the node to start its "
+            f"{staged.config.work} anew, or trigger a new DAG run"
         )
-    log.warning("%s changed since attempt %d: the search starts anew", what, previous.attempt)
+    log.warning("%s changed since attempt %d: the %s starts anew", what, previous.attempt, staged.config.work)
     return staged
 
 

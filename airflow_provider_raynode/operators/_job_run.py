@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
@@ -42,6 +42,9 @@ from airflow_provider_raynode.spec import (
     NodeResult,
 )
 
+if TYPE_CHECKING:
+    from airflow_provider_raynode.config.ray_config import WorkKind
+
 # Poll soon after the start, so that a short job ends without a wait, then settle at the configured interval.
 _FIRST_POLL_S = 0.1
 # A child process and a local file cost nothing to look at.
@@ -54,16 +57,14 @@ class JobRun:
     """Runs the job that fan-out staged, or on a retry the node's next attempt.
 
     :param job: what fan-out passed on.
-    :param work: the word for the work in messages.
     :param poll_interval_s: longest distance in seconds between two looks at the job.
     :param grace_s: how long in seconds the cluster may be silent.
     :param log: the task's logger.
     """
 
-    def __init__(self, job: JobRef, *, work: str, poll_interval_s: float, grace_s: float, log: Any) -> None:
+    def __init__(self, job: JobRef, *, poll_interval_s: float, grace_s: float, log: Any) -> None:
         self.job = job
         self.log = log
-        self._work = work
         self._poll_interval_s = min(poll_interval_s, _LOCAL_POLL_S) if job.launcher == "local" else poll_interval_s
         self._grace_s = grace_s
         self._catalog = catalog_for(job.catalog_uri).at(job.node_prefix)
@@ -73,6 +74,11 @@ class JobRun:
             mask_secrets(parse_secrets(self._spec.secrets))
         self._launcher: Launcher | None = None
         self._begin = time.monotonic()
+
+    @property
+    def work(self) -> WorkKind:
+        """The kind of the node's work."""
+        return self._spec.config.work
 
     @property
     def limits(self) -> Limits:
@@ -87,7 +93,7 @@ class JobRun:
         """Choose the attempt to run, and return its job.
 
         At the first try the one that fan-out opened. Later the node's newest: what runs or has succeeded is attached
-        to; what failed, was stopped or is lost is followed by an attempt that goes on with its search; what was
+        to; what failed, was stopped or is lost is followed by an attempt that goes on with its work; what was
         returned before (the task had succeeded, and was cleared) by one that starts anew.
         """
         if self.job.launcher == "rayjob":
@@ -183,7 +189,7 @@ class JobRun:
     def conclude(self, status: JobStatus) -> NodeResult:
         """Return the proven result of an ended job.
 
-        :raises NodeFailedError: the job failed; the message is the job's own, with the failing trial's traceback.
+        :raises NodeFailedError: the job failed; the message is the job's own, with the traceback of what failed.
         :raises SpecError: it says that it succeeded, and its result is missing, truncated or altered.
         :raises CatalogError: something that the result names is gone.
         """
@@ -266,12 +272,16 @@ class JobRun:
         """Return the error of an ended job: its own words where it left some, else what killed it."""
         result = result_of(self._spec, self._catalog) if status.own_result else None
         on_ray_job = self.job.launcher == "rayjob"
-        lines = [f"The {self._work} {self.job.submission_id} ended as {status.state}."]
+        lines = [f"The {self.work} {self.job.submission_id} ended as {status.state}."]
         if result is not None and result.failure is not None:
             failure = result.failure
             lines.append(f"{failure.type}: {failure.message}")
             if failure.trial_id:
                 lines.append(f"First failing trial: {failure.trial_id}")
+            if failure.rank is not None:
+                lines.append(f"First failing worker: rank {failure.rank}")
+            if failure.item is not None:
+                lines.append(f"First failing item: {failure.item}")
             if failure.traceback:
                 lines.append(failure.traceback.rstrip())
             if on_ray_job and status.message:
@@ -291,11 +301,21 @@ class JobRun:
     def _saved(self) -> str | None:
         """Return what a retry would go on from."""
         progress = self._progress()
+        if self.work != "search":
+            return None if progress is None else self._saved_work(progress)
         finished = 0 if progress is None else progress.terminated + progress.early_stopped
         if progress is None or not finished:
             return None
         total = "" if progress.total is None else f" of {progress.total}"
         return f"A retry goes on from {finished}{total} finished trials."
+
+    def _saved_work(self, progress: NodeProgress) -> str | None:
+        if self.work == "map" and progress.terminated:
+            total = "" if progress.total is None else f" of {progress.total}"
+            return f"A retry goes on from {progress.terminated}{total} finished items."
+        if self.work == "training" and progress.training is not None and self._catalog.exists(self._spec.state_uri):
+            return f"It had reported {progress.training.step} steps: a retry goes on from its last whole checkpoint."
+        return None
 
     def _check_startup(self, status: JobStatus) -> None:
         """Stop a job that stays PENDING for too long; one whose driver runs watches its own start."""

@@ -17,23 +17,40 @@ from airflow_provider_raynode.operators._place import placed
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_raynode.config.ray_config import WorkKind
     from airflow_provider_raynode.returns import Return
 
 Path = tuple[str | int, ...]
-# What fan-in pushes, in this order.
-OUTPUT_KEYS = (
-    "best_trial",
-    "best_config",
-    "best_metrics",
-    "outputs",
-    "front",
-    "trials",
-    "steps",
-    "completion",
-    "run_record",
-)
-# What the best trial's checkpoint is called among the outputs; it is there without being declared.
-CHECKPOINT = "checkpoint"
+# What fan-in pushes by the kind of the node's work, in this order.
+OUTPUT_KEYS: dict[WorkKind, tuple[str, ...]] = {
+    "search": (
+        "best_trial",
+        "best_config",
+        "best_metrics",
+        "outputs",
+        "front",
+        "trials",
+        "steps",
+        "completion",
+        "run_record",
+    ),
+    "training": ("metrics", "best_metrics", "outputs", "steps", "training", "run_record"),
+    "function": ("value", "metrics", "outputs", "run_record"),
+    "map": ("results", "failed", "items", "outputs", "run_record"),
+}
+ALL_OUTPUT_KEYS = tuple(dict.fromkeys(key for keys in OUTPUT_KEYS.values() for key in keys))
+# The parts of the output that say how the work ended.
+END_KEYS: dict[str, tuple[str, ...]] = {
+    "completion": ("asked", "finished", "early_stopped", "failed", "cut_off", "ending"),
+    "training": ("world_size", "reports", "best_step", "ending", "restarts", "resumed_from"),
+    "items": ("items", "succeeded", "failed", "restored", "ending"),
+}
+# The outputs that are there without being declared.
+OWN_OUTPUTS: dict[WorkKind, tuple[str, ...]] = {
+    "search": ("checkpoint",),
+    "training": ("checkpoint",),
+    "map": ("results", "errors"),
+}
 
 
 @dataclass(frozen=True)
@@ -43,11 +60,13 @@ class KnownOutput:
     :param node_id: the node's id, for messages.
     :param returns: the declared outputs; empty where the author left them to what the function returns.
     :param hyperparameters: names in `best_config`, None where the config is not known yet.
+    :param work: what the node runs, None where the config is not known yet.
     """
 
     node_id: str
     returns: tuple[Return, ...] = ()
     hyperparameters: tuple[str, ...] | None = None
+    work: WorkKind | None = None
 
     def check(self, path: Path) -> None:
         """Refuse a path that leads nowhere, as far as that is known.
@@ -57,13 +76,20 @@ class KnownOutput:
         if not path:
             return
         first, *rest = path
-        if first not in OUTPUT_KEYS:
-            raise ConfigError(f"output{shown(path[:1])} {_none_of(first, OUTPUT_KEYS)}{self._place_of(first)}")
+        keys = ALL_OUTPUT_KEYS if self.work is None else OUTPUT_KEYS[self.work]
+        if first not in keys:
+            others = [kind for kind, its in OUTPUT_KEYS.items() if first in its] if self.work is not None else []
+            kind = f" (the node runs a {self.work}; it is of a {' or a '.join(others)})" if others else ""
+            raise ConfigError(f"output{shown(path[:1])} {_none_of(first, keys)}{kind}{self._place_of(first)}")
         if rest and first == "best_trial":
             raise ConfigError(f"output{shown(path[:2])}: the best trial is its id, a text: it has no {rest[0]!r}")
         names = self.hyperparameters
         if rest and first == "best_config" and names is not None and rest[0] not in names:
             raise ConfigError(f"output{shown(path[:2])} {_none_of(rest[0], names)}")
+        if rest and first == "failed" and not isinstance(rest[0], int):
+            raise ConfigError(f"output{shown(path[:2])}: failed is the list of the failed items' indexes")
+        if rest and first in END_KEYS and rest[0] not in END_KEYS[str(first)]:
+            raise ConfigError(f"output{shown(path[:2])} {_none_of(rest[0], END_KEYS[str(first)])}")
         if rest and first == "outputs":
             self._check_output(path)
 
@@ -73,14 +99,21 @@ class KnownOutput:
         if kinds.get(str(name)) == "metric":
             raise ConfigError(
                 f"output{shown(path[:2])}: {name!r} is declared as metric({name!r}): take "
-                f"output{shown(('best_metrics', name))}"
+                f"output{shown((self._metrics, name))}"
             )
         known = [each for each, kind in kinds.items() if kind != "metric"]
-        if not isinstance(name, str) or (kinds and name not in known and name != CHECKPOINT):
+        own = [output for kind, outputs in OWN_OUTPUTS.items() if self.work in (None, kind) for output in outputs]
+        own = list(dict.fromkeys(own))
+        if not isinstance(name, str) or (kinds and name not in known and name not in own):
             raise ConfigError(
-                f"output{shown(path[:2])} {_none_of(name, [*known, CHECKPOINT])}; an output that others take is "
+                f"output{shown(path[:2])} {_none_of(name, [*known, *own])}; an output that others take is "
                 "declared in returns"
             )
+
+    @property
+    def _metrics(self) -> str:
+        """Where metrics are in the output."""
+        return "best_metrics" if self.work in (None, "search") else "metrics"
 
     def _place_of(self, name: str | int) -> str:
         """Return where a name is that was looked for one level too high."""
@@ -133,7 +166,7 @@ class NodeOutput(PlainXComArg):
     def __getattr__(self, name: str) -> NoReturn:
         if name.startswith("_") or name in ("operator", "key", "path"):
             raise AttributeError(name)
-        part = name if name in OUTPUT_KEYS else "name"
+        part = name if name in ALL_OUTPUT_KEYS else "name"
         raise AttributeError(f"{self!r} has no attribute {name!r}; a part is taken by its name: [{part!r}]. {_LATER}")
 
     def __iter__(self) -> NoReturn:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,21 +133,11 @@ def load_config(ray_config: Any, dag: DAG | None) -> RayConfig:
 
     Relative paths in a dict are sought as `ray_config` itself is, but not in the working directory.
 
-    :raises ConfigError: see `RayConfig.load`; a config without a search is refused as well.
+    :raises ConfigError: see `RayConfig.load`.
     """
     if isinstance(ray_config, str | Path):
         ray_config = config_path(ray_config, dag)
-    config = RayConfig.load(ray_config, source="ray_config", folders=dag_folders(dag))
-    source = str(ray_config) if isinstance(ray_config, Path) else "ray_config"
-    if config.ray_tune is None:
-        section = "ray_train is there, but distributed training" if config.ray_train else "a node without a search"
-        raise ConfigError(f"{source}: ray_tune is missing: {section} is not supported by this version")
-    if config.ray_train is not None:
-        raise ConfigError(
-            f"{source}: ray_train beside ray_tune (each trial a distributed training) is not supported by this "
-            "version: remove ray_train"
-        )
-    return config
+    return RayConfig.load(ray_config, source="ray_config", folders=dag_folders(dag))
 
 
 def is_static(ray_config: Any) -> bool:
@@ -251,21 +242,23 @@ def check_on_kill(on_kill: str, address: str | None) -> None:
 
 
 def check_metric(config: RayConfig, returns: Iterable[Return]) -> None:
-    """Refuse a metric of the search that is declared as an output, and a name that Tune itself counts.
+    """Refuse the metric of the work that is declared as an output, and a name that Tune itself counts.
 
     :raises ConfigError: see above.
     """
     from airflow_provider_raynode.config.tune import COUNTED
 
-    metrics = config.ray_tune.objectives if config.ray_tune is not None else {}
+    search = config.ray_tune
+    metrics = ([config.metric] if config.metric else []) if search is None else search.objectives
     for declared in returns:
         name = declared.name
         if name in metrics and declared.kind not in ("auto", "metric"):
             raise ConfigError(
-                f"returns: {name!r} is the metric of the search (ray_tune.metric), a number, and is declared as "
+                f"returns: {name!r} is the metric of the {config.work} "
+                f"({'ray_train' if search is None else 'ray_tune'}.metric), a number, and is declared as "
                 f"{declared.kind}: write metric({name!r}), or leave it out"
             )
-        if declared.name in COUNTED:
+        if declared.name in COUNTED and search is not None:
             raise ConfigError(
                 f"returns: {declared.name!r} is counted by Tune itself and always among the metrics: leave it out, or "
                 "give the function's own value another name"
@@ -284,5 +277,31 @@ def check_arguments(
     except (TypeError, ValueError):
         return
     given = with_parameters(function, config.search_space, op_kwargs, parameters or {})
+    check_named_arguments(config, given)
     replayed = config.ray_tune is not None and config.ray_tune.is_replay
-    check_binding(function, config.search_space, given, replayed=replayed)
+    check_binding(function, config.search_space, given, replayed=replayed, searched=config.ray_tune is not None)
+
+
+def check_named_arguments(config: RayConfig, given: Collection[str]) -> None:
+    """Refuse a section of the config that names an argument which nobody gives.
+
+    :param given: the names in op_kwargs and in the parameters file.
+    :raises ConfigError: see above; the message has the nearest name.
+    """
+    for key, name in _named_arguments(config):
+        if name not in given:
+            near = difflib.get_close_matches(name, sorted(given), n=1)
+            hint = f", did you mean {near[0]!r}?" if near else f"; there is {', '.join(sorted(given)) or 'nothing'}"
+            raise ConfigError(f"{key}: op_kwargs has no {name!r}{hint}")
+
+
+def _named_arguments(config: RayConfig) -> Iterator[tuple[str, str]]:
+    """Yield each key of the config that names an op_kwarg, and the name."""
+    over = getattr(getattr(config, "ray_map", None), "over", None)
+    if isinstance(over, str):
+        yield "ray_map.over", over
+    data = getattr(config.ray_train, "data", None)
+    if isinstance(data, Mapping):
+        for shard, name in data.items():
+            if isinstance(name, str):
+                yield f"ray_train.data.{shard}", name

@@ -1,4 +1,4 @@
-"""The execution task that search and training share: a shell over `JobRun`."""
+"""The execution task that every kind of work shares: a shell over `JobRun`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, Task
 
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.links.ray_job import RayJobLink
+from airflow_provider_raynode.operators._kinds import GOES_ON, OPERATORS, SECTIONS
 from airflow_provider_raynode.operators._place import placed
 from airflow_provider_raynode.operators._resolve import check_on_kill
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_provider_raynode.config.ray_config import WorkKind
     from airflow_provider_raynode.launchers import JobStatus
     from airflow_provider_raynode.operators._job_run import JobRun
     from airflow_provider_raynode.spec import JobRef
@@ -39,7 +41,7 @@ class RayExecutionOperator(BaseOperator):
 
     A job on a cluster is waited for in the triggerer (deferrable), one on the embedded Ray in the task itself. A task
     that is killed and tried again attaches to its job, and a job that failed is followed by one that goes on with its
-    search.
+    work. This class runs every kind of work, its subclasses one kind each.
 
     :param job: the JobRef that fan-out returned. (templated)
     :param poll_interval_s: longest distance in seconds between two looks at the job.
@@ -53,8 +55,8 @@ class RayExecutionOperator(BaseOperator):
     template_fields: Sequence[str] = ("job",)
     operator_extra_links = (RayJobLink(),)
     ui_color = "#ffe3b3"
-    # The word for the work in messages.
-    work: ClassVar[str] = "job"
+    # The kinds of work that it runs.
+    kinds: ClassVar[tuple[WorkKind, ...]] = ("search", "training", "function", "map")
 
     def __init__(
         self,
@@ -75,6 +77,8 @@ class RayExecutionOperator(BaseOperator):
                 raise ConfigError(f"grace_s: {grace_s!r} is not allowed: a number of seconds, not negative")
             if on_kill not in ("stop", "detach"):
                 raise ConfigError(f"on_kill: {on_kill!r} is not allowed: stop or detach")
+            # Where fan-out stands in the same DAG and its config is known.
+            self._check_kind(getattr(getattr(job, "operator", None), "known_work", None), "the job that it is given")
         self.job = job
         self.poll_interval_s = poll_interval_s
         self.deferrable = default_deferrable() if deferrable is None else deferrable
@@ -98,6 +102,7 @@ class RayExecutionOperator(BaseOperator):
         begin = time.monotonic()
         run = self._job_run(self.job)
         try:
+            self._check_kind(run.work, f"the job {run.job.submission_id}")
             check_on_kill(self.kill_policy, run.job.launcher)
         except ConfigError as error:
             raise AirflowFailException(str(error)) from error
@@ -133,8 +138,8 @@ class RayExecutionOperator(BaseOperator):
             raise NodeFailedError(message)
         if state == "UNREACHABLE":
             raise NodeFailedError(
-                f"{message}. The job {run.job.submission_id} may still run: a retry attaches to it, or goes on with "
-                "its search where it has ended"
+                f"{message}. The job {run.job.submission_id} may still run: a retry attaches to it, or "
+                f"{GOES_ON[run.work]} where it has ended"
             )
         status = lost(run.job) if state == "UNKNOWN" else JobStatus(JobState(state), message)
         return self._conclude(run, status, offset=offset)
@@ -178,9 +183,19 @@ class RayExecutionOperator(BaseOperator):
         # Imported here and not at the top: a DAG file is parsed all the time.
         from airflow_provider_raynode.operators._job_run import JobRun, as_job
 
-        return JobRun(
-            as_job(job), work=self.work, poll_interval_s=self.poll_interval_s, grace_s=self.grace_s, log=self.log
-        )
+        return JobRun(as_job(job), poll_interval_s=self.poll_interval_s, grace_s=self.grace_s, log=self.log)
+
+    def _check_kind(self, work: WorkKind | None, whose: str) -> None:
+        """Refuse a job of another kind than this operator's.
+
+        :param work: its kind; None where that is not known yet.
+        :raises ConfigError: see above; the message names the operator that runs it.
+        """
+        if work is not None and work not in self.kinds:
+            raise ConfigError(
+                f"{type(self).__name__} runs a {' or a '.join(self.kinds)}, and {whose} is a {work} "
+                f"({SECTIONS[work]}): use {OPERATORS[work]}"
+            )
 
     def _newest(self, context: Context) -> JobRun:
         """Return the run of the job that this task wrote down."""
@@ -243,7 +258,7 @@ def default_deferrable() -> bool:
     """Return whether to wait in the triggerer: as `AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE` says where that is set.
 
     Else `[raynode] deferrable`, and else true. The option in airflow.cfg does not count when it is false: Airflow
-    writes that into every new file, so it is nobody's choice, and a search of hours that holds a worker is not what an
+    writes that into every new file, so it is nobody's choice, and a job of hours that holds a worker is not what an
     author means.
     """
     if "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE" in os.environ:

@@ -26,14 +26,24 @@ if TYPE_CHECKING:
 
 
 class RayFanInOperator(BaseOperator):
-    """Collect a node: prove its result, write its run record, and push the best trial with references to its outputs.
+    """Collect a node: prove its result, write its run record, and push references with small JSON, under 4 KB.
 
     :param job: the JobRef that the execution task returned. (templated)
-    :return: `{best_trial, best_config, best_metrics, outputs, trials, steps, completion, run_record}`: the best trial's
-        id, its hyperparameters and metrics as JSON; a CatalogRef for each output by name; CatalogRefs of the trials
-        table and the reported steps (parquet); how many of how many trials ended how, and why the search ended; the
-        CatalogRef of the run record (JSON). With several metrics also `front`: the CatalogRef of the trials that no
-        other beats (JSON), of which the best trial is the best by the first metric.
+    :return: by the kind of the node's work; each has `outputs`, a CatalogRef for each output by name, and `run_record`,
+        the CatalogRef of the run record (JSON).
+
+        A search: `best_trial`, `best_config`, `best_metrics`: the best trial's id, hyperparameters and metrics;
+        `trials` and `steps`, CatalogRefs of the tables (parquet) of the trials and of the reported steps; `completion`:
+        how many of how many trials ended how, and what ended the search. With several metrics also `front`: the
+        CatalogRef of the trials that no other beats (JSON).
+
+        A training: `metrics` of the last report, `best_metrics`, `steps` as above; `training`: `ending`, `reports`,
+        `best_step`, `world_size`, `restarts`, `resumed_from`.
+
+        A function: `value`, small JSON, and `metrics`.
+
+        A map: `results`, the CatalogRef of the items' results in their order; `failed`, the indexes of failed items;
+        `items`: how many of how many succeeded, failed or were restored.
     """
 
     template_fields: Sequence[str] = ("job",)
@@ -93,61 +103,38 @@ class RayFanInOperator(BaseOperator):
         """Verify and collect; see the class.
 
         :raises SpecError: `result.json` is missing, truncated, altered, or of another job.
-        :raises CatalogError: an output or the trials table that the result names is not there.
+        :raises CatalogError: an output or a table that the result names is not there.
         """
         # Imported here and not at the top: a DAG file is parsed all the time.
-        from airflow_provider_raynode.exceptions import RayNodeError, SpecError
+        from airflow_provider_raynode.exceptions import RayNodeError
         from airflow_provider_raynode.hooks.catalog import catalog_for
         from airflow_provider_raynode.launchers import JobState, JobStatus
         from airflow_provider_raynode.operators._attempt import read_spec
+        from airflow_provider_raynode.operators._collected import collected, told
         from airflow_provider_raynode.operators._job_run import as_job
-        from airflow_provider_raynode.operators._progress import clock, short
         from airflow_provider_raynode.operators._record import record_end
         from airflow_provider_raynode.operators._result import proven_result
         from airflow_provider_raynode.record import record_of, write_record
-        from airflow_provider_raynode.spec import Completion
 
         job = as_job(self.job)
         catalog = catalog_for(job.catalog_uri).at(job.node_prefix)
         try:
+            spec = read_spec(job, catalog)
             result = proven_result(job, catalog)
-            if (best := result.best) is None:
-                raise SpecError(f"{job.attempt_prefix}/result.json: SUCCEEDED without a best trial")
         except RayNodeError as error:
             with suppress(RayNodeError):
                 record_end(job, JobStatus(JobState.FAILED, str(error)), catalog)
             raise
         for warning in result.warnings:
             self.log.warning("%s", warning)
-        spec = read_spec(job, catalog)
         record = write_record(record_of(job, spec, result, catalog, outcome="succeeded"), catalog)
-        self.log.info(
-            "Best trial %s: %s %s", best.trial_id, result.metric, short(best.metrics.get(result.metric or ""))
-        )
-        for name, value in best.config.items():
-            self.log.info("    %s = %s", name, short(value))
-        for name, reference in result.outputs.items():
-            self.log.info("Output %s (%s, %d bytes): %s", name, reference["kind"], reference["size"], reference["uri"])
-        completion = result.completion or Completion()
-        took = clock((result.ended - result.started).total_seconds())
-        self.log.info("Trials: %s in %s", completion.summary(), took)
-        output = {
-            "best_trial": best.trial_id,
-            "best_config": best.config,
-            "best_metrics": best.metrics,
-            "outputs": result.outputs,
-            "front": result.front,
-            "trials": result.trials,
-            "steps": result.steps,
-            "completion": completion.model_dump(mode="json", exclude={"reason"}),
-            "run_record": dict(record),
-        }
-        if result.front is None:
-            del output["front"]  # of one metric there is none
-        self._check_parts(output)
+        for line in told(spec.config.work, result):
+            self.log.info("%s", line)
+        output = collected(spec.config.work, result, record)
+        self._check_parts(output, spec.config.work)
         return output
 
-    def _check_parts(self, output: dict[str, Any]) -> None:
+    def _check_parts(self, output: dict[str, Any], work: str) -> None:
         """Fail here, and not in the tasks that take them, where parts of the output are not there."""
         problems = []
         for path in self.asked:
@@ -157,6 +144,6 @@ class RayFanInOperator(BaseOperator):
                 problems.append(str(error))
         if problems:
             raise AirflowFailException(
-                "The search has succeeded, and the DAG takes from it what it does not have:\n"
+                f"The {work} has succeeded, and the DAG takes from it what it does not have:\n"
                 + "\n".join(dict.fromkeys(problems))
             )

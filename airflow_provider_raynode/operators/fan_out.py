@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_raynode.catalog import Catalog
+    from airflow_provider_raynode.config.ray_config import WorkKind
     from airflow_provider_raynode.hooks.ray import RayHook
     from airflow_provider_raynode.operators._attempt import OnChange
     from airflow_provider_raynode.spec import JobRef, NodeSpec, RunContext
@@ -53,24 +54,24 @@ class RayFanOutOperator(BaseOperator):
     retry, since the same input cannot get better. With the embedded Ray nothing starts yet: the execution task starts
     the driver as its own child.
 
-    :param python_callable: the plain Python function of a trial, or its import path `pkg.mod:fn` on the cluster.
-        Hyperparameters and op_kwargs are bound to its arguments by name.
+    :param python_callable: the plain Python function that a trial, each worker of a training, or a task runs, or its
+        import path `pkg.mod:fn` on the cluster. Hyperparameters and op_kwargs are bound to its arguments by name.
     :param ray_config: path of the YAML file, relative to the DAG file or absolute, a dict, or a RayConfig. (templated)
     :param op_kwargs: further arguments of the function; a CatalogRef anywhere in them is loaded before the call,
         a large or non-JSON value is staged in the catalog. (templated)
     :param returns: the function's outputs: `pickled("model")`, `json("report")`, `metric("accuracy")`, or a name.
     :param ray_conn_id: the Airflow connection of type `ray`. Without such a connection, and without an address in the
-        config, the search runs on an embedded Ray on the Airflow worker.
+        config, the job runs on an embedded Ray on the Airflow worker.
     :param secrets: what the function may read on the workers, by name: `conn:my_db`, `var:api_key`, or with
         ` as ENV_NAME` as an environment variable as well. Only the names are kept, the values travel encrypted.
     :param parameters_file: YAML file of further arguments by name, found as `ray_config` is; op_kwargs and
         hyperparameters win, and what the function has no argument for is in `context().parameters`. (templated)
-    :param startup_timeout_s: longest time in seconds until the first trial runs; None for no limit.
+    :param startup_timeout_s: longest time in seconds until the first trial, worker or call runs; None for no limit.
     :param run_timeout_s: longest time in seconds for the whole job; None for no limit.
     :param attach_timeout_s: a job on a cluster that no execution task has attached to after so many seconds stops
-        itself, since its DAG run may have been stopped in between; the task then goes on with its search.
-    :param on_change: what to do when the node is run again after a failure and its function, inputs or search have
-        changed, or its state is damaged: `refuse`, or `restart` to start the search anew.
+        itself, since its DAG run may have been stopped in between; the task then goes on with its work.
+    :param on_change: what to do when the node is run again after a failure and its function, inputs or config have
+        changed, or its state is damaged: `refuse`, or `restart` to start anew.
     :param ray_node_id: the node's id in the catalog and in the submission id; default: this task's id.
     :return: a JobRef as JSON, for the execution task.
     """
@@ -132,6 +133,8 @@ class RayFanOutOperator(BaseOperator):
             self.ray_node_id = ray_node_id
             self.hyperparameters: tuple[str, ...] | None = None
             """Names in a trial's config, where the config is known when the DAG file is parsed."""
+            self.known_work: WorkKind | None = None
+            """What the node runs, where that is known when the DAG file is parsed."""
             self.known_address: str | None = None
             """Where the config says that the node runs, where that is known when the DAG file is parsed."""
             self._submitting: tuple[JobRef, NodeSpec] | None = None
@@ -142,6 +145,7 @@ class RayFanOutOperator(BaseOperator):
                     )
                 if config.ray_tune is not None and not config.ray_tune.is_replay:
                     self.hyperparameters = tuple(config.search_space)
+                self.known_work = config.work
                 self.known_address = config.cluster_address
                 check_attach_timeout(attach_timeout_s, self.known_address, DEFAULT_ATTACH_TIMEOUT_S)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from airflow_provider_raynode.config.ray_config import WorkKind
 from airflow_provider_raynode.operators.execution import RayExecutionOperator
 
 
@@ -25,4 +26,4 @@ class RayTuneOperator(RayExecutionOperator):
     :return: the JobRef of the attempt that succeeded, for fan-in.
     """
 
-    work: ClassVar[str] = "search"
+    kinds: ClassVar[tuple[WorkKind, ...]] = ("search",)

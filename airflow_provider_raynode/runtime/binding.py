@@ -18,6 +18,7 @@ def check_binding(
     op_kwargs: Collection[str],
     *,
     replayed: bool = False,
+    searched: bool = True,
 ) -> None:
     """Check that every argument gets exactly one value and every value has an argument.
 
@@ -29,6 +30,7 @@ def check_binding(
     :param op_kwargs: names of the further arguments.
     :param replayed: whether a schedule that is replayed (PopulationBasedTrainingReplay) brings hyperparameters of its
         own, which only its file knows.
+    :param searched: whether there is a search; without one no argument `config` is filled.
     :raises BindingError: everything that does not fit, in one message.
     """
     parameters = inspect.signature(function).parameters
@@ -38,7 +40,7 @@ def check_binding(
         if parameter.kind in (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     }
     takes_rest = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
-    whole = _takes_whole(parameters, hyperparameters, op_kwargs)
+    whole = searched and _takes_whole(parameters, hyperparameters, op_kwargs)
     problems: list[str] = []
     for name, parameter in parameters.items():
         if parameter.kind is inspect.Parameter.POSITIONAL_ONLY and parameter.default is inspect.Parameter.empty:
@@ -58,9 +60,8 @@ def check_binding(
         given -= set(hyperparameters) - named
     for name in parameters if not replayed else ():
         if name in named and name not in given and parameters[name].default is inspect.Parameter.empty:
-            problems.append(
-                f"argument {name!r} gets no value: add it to ray_tune.search_space or op_kwargs, or give it a default"
-            )
+            where = "ray_tune.search_space or op_kwargs" if searched else "op_kwargs"
+            problems.append(f"argument {name!r} gets no value: add it to {where}, or give it a default")
     if problems:
         label = getattr(function, "__qualname__", repr(function))
         raise BindingError(f"{label}({', '.join(parameters)}) does not fit the node: " + "; ".join(problems))

@@ -65,17 +65,17 @@ class TaskArguments(TypedDict, total=False):
     weight_rule: Any
 
 
-_TASKS = ("fan_out", "tune", "fan_in")
+_TASKS = ("fan_out", "execution", "fan_in")
 # Each argument: the tasks that get it, and what it means for the node.
 TASK_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
-    "depends_on_past": (_TASKS, "wait until the search of the run before has succeeded, and submit nothing until then"),
+    "depends_on_past": (_TASKS, "wait until the node of the run before has succeeded, and submit nothing until then"),
     "email": (_TASKS, "addresses for Airflow's mails"),
     "email_on_failure": (_TASKS, "mail when one of the tasks fails"),
     "email_on_retry": (_TASKS, "mail when one of the tasks is tried again"),
     "end_date": (_TASKS, "no run after it"),
     "execution_timeout": (
-        ("tune",),
-        "longest time for the search, with the wait for the cluster; in `default_args` it is that of each task",
+        ("execution",),
+        "longest time for the work, with the wait for the cluster; in `default_args` it is that of each task",
     ),
     "executor": (_TASKS, "Airflow's executor of the tasks"),
     "executor_config": (_TASKS, "settings for the executor"),
@@ -97,7 +97,7 @@ TASK_ARGUMENTS: dict[str, tuple[tuple[str, ...], str]] = {
     "priority_weight": (_TASKS, "priority among tasks that wait for a slot"),
     "queue": (_TASKS, "queue of the workers"),
     "render_template_as_native_obj": (("fan_out",), "templates in the node's arguments render to Python values"),
-    "retries": (_TASKS, "further tries of each task; a new try of `tune` goes on with the search"),
+    "retries": (_TASKS, "further tries of each task; a new try of the execution task goes on with its work"),
     "retry_delay": (_TASKS, "wait between two tries"),
     "retry_exponential_backoff": (_TASKS, "factor by which the wait grows"),
     "retry_policy": (_TASKS, "Airflow's policy that decides on another try"),
@@ -123,7 +123,7 @@ _ELSEWHERE = {
     "conn_id": "the connection is ray_conn_id",
     "do_xcom_push": "a node's tasks hand on what they know by XCom",
     "multiple_outputs": "node.outputs and node.best_config take the output apart",
-    "timeout": "the search's is run_timeout_s, Airflow's execution_timeout",
+    "timeout": "the job's is run_timeout_s, Airflow's execution_timeout",
 }
 
 
@@ -147,7 +147,7 @@ def task_arguments(given: Mapping[str, Any], inherited: Mapping[str, Any]) -> di
     :param inherited: the default_args that apply: the DAG's, the groups' and the node's own.
     """
     found: dict[str, dict[str, Any]] = {task: {"do_xcom_push": True} for task in _TASKS}
-    for task in ("tune", "fan_in"):
+    for task in ("execution", "fan_in"):
         found[task]["trigger_rule"] = "all_success"
     for name, value in given.items():
         for task in TASK_ARGUMENTS[name][0]:

@@ -11,8 +11,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from airflow_provider_raynode.operators._output import OUTPUT_KEYS
+from airflow_provider_raynode.operators.execution import RayExecutionOperator
 from airflow_provider_raynode.operators.fan_in import RayFanInOperator
 from airflow_provider_raynode.operators.fan_out import RayFanOutOperator
+from airflow_provider_raynode.operators.task import RayTaskOperator
+from airflow_provider_raynode.operators.train import RayTrainOperator
 from airflow_provider_raynode.operators.tune import RayTuneOperator
 from airflow_provider_raynode.task_groups._arguments import TASK_ARGUMENTS, TaskArguments
 from airflow_provider_raynode.task_groups.ray_node import RayNode
@@ -29,19 +33,32 @@ A parameter that is *templated* may hold Jinja templates and XComs.
 
 ## `ray_node` and `RayNode`
 
-`ray_node("tuning", …)` returns a `RayNode`, a task group; both have the same parameters. As with an operator, a
-parameter that is not given takes its default from `default_args`: the node's own, those of the groups around it, the
-DAG's. A key in the node's `default_args` that nothing takes is warned of; an argument that there is not is an error,
-with the nearest name.
+`ray_node("tuning", …)` returns a `RayNode`, a task group; both have the same parameters. The config says what the node
+runs, and its execution task is named after that:
+
+| the config has | the node runs | execution task | operator |
+|---|---|---|---|
+| `ray_tune` | a search; with `ray_train` beside it each trial is a distributed training | `tune` | `RayTuneOperator` |
+| `ray_train` alone | a distributed training | `train` | `RayTrainOperator` |
+| `ray_map` | a map: the function over each of many items | `run` | `RayTaskOperator` |
+| none of them | the function, once | `run` | `RayTaskOperator` |
+
+`node.execution` is that task under any name. A config that is a template or another task's output is known when the
+node runs: its task is `tune`, of the class `RayExecutionOperator`, which runs every kind.
+
+As with an operator, a parameter that is not given takes its default from `default_args`: the node's own, those of the
+groups around it, the DAG's. A key in the node's `default_args` that nothing takes is warned of; an argument that there
+is not is an error, with the nearest name.
 """
 
 _TASKS = """\
 
 ### Arguments of its tasks
 
-Airflow's arguments of a task, given to the node; they win over `default_args`. A node is three tasks, and each
-argument goes to those that it makes sense for. In `default_args` a key goes to all three, as Airflow does it, except
-`trigger_rule`, which is `fan_out`'s: within the node the tasks wait for each other's success.
+Airflow's arguments of a task, given to the node; they win over `default_args`. A node is three tasks: `fan_out`, the
+execution task (`tune`, `train` or `run`) and `fan_in`; each argument goes to those that it makes sense for. In
+`default_args` a key goes to all three, as Airflow does it, except `trigger_rule`, which is `fan_out`'s: within the node
+the tasks wait for each other's success.
 
 | argument | type | tasks | meaning |
 |---|---|---|---|
@@ -55,8 +72,8 @@ The node itself, `node.output` and its parts are arguments of other tasks, which
 `@task` functions, of another node's `op_kwargs`, of every templated argument, in lists and dicts, in `.partial` and
 `.expand`.
 
-| expression | value in the task that takes it |
-|---|---|
+| expression | of | value in the task that takes it |
+|---|---|---|
 """
 
 _AFTER_OUTPUT = """\
@@ -80,6 +97,15 @@ _OPERATORS = """\
 A node is made of these; they can be used by themselves, with every argument of Airflow's BaseOperator beside their own.
 """
 
+OPERATORS = (
+    RayFanOutOperator,
+    RayExecutionOperator,
+    RayTuneOperator,
+    RayTrainOperator,
+    RayTaskOperator,
+    RayFanInOperator,
+)
+_SHOWN = {"execution": "`tune`, `train`, `run`"}
 _PART = re.compile(r"^\s*:(param|return|raises)\b\s*([^:]*):\s*", re.MULTILINE)
 
 
@@ -116,13 +142,13 @@ def _page() -> Iterator[str]:
     yield _TASKS
     kinds = TaskArguments.__annotations__
     for name, (tasks, text) in TASK_ARGUMENTS.items():
-        where = "all" if len(tasks) > 1 else f"`{tasks[0]}`"
+        where = "all" if len(tasks) > 1 else _SHOWN.get(tasks[0], f"`{tasks[0]}`")
         yield f"| `{name}` | {_kind(kinds[name])} | {where} | {text} |\n"
     yield _OUTPUT
     yield from _parts()
     yield _AFTER_OUTPUT
     yield _OPERATORS
-    for operator in (RayFanOutOperator, RayTuneOperator, RayFanInOperator):
+    for operator in OPERATORS:
         doc = (inspect.getdoc(operator) or "").partition("\n\n")[0]
         yield f"\n### `{operator.__name__}`\n\n{' '.join(doc.split())}\n"
         yield from _table(operator, operator.template_fields)
@@ -138,11 +164,13 @@ def _table(documented: type, templated: Sequence[str]) -> Iterator[str]:
 
 
 def _parts() -> Iterator[str]:
-    yield "| `node`, `node.output` | the whole, a dict of the following |\n"
+    yield "| `node`, `node.output` | all | the whole, a dict of the following |\n"
     for name, each in vars(RayNode).items():
         if isinstance(each, property):
             text = (inspect.getdoc(each) or "").replace("|", "\\|")
-            yield f'| `node.{name}`, `node.output["{name}"]` | {text} |\n'
+            kinds = [kind for kind, keys in OUTPUT_KEYS.items() if name in keys]
+            of = "all" if len(kinds) == len(OUTPUT_KEYS) else ", ".join(kinds)
+            yield f'| `node.{name}`, `node.output["{name}"]` | {of} | {text} |\n'
 
 
 def _kind(annotation: Any) -> str:

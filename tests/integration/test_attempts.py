@@ -68,7 +68,7 @@ class Folder:
         return open_attempt(staged or self.spec, self.node, self.hook, **options)
 
     def choose(self, job: JobRef | None = None, *, retry: bool) -> tuple[int, int | None]:
-        run = JobRun(job or self.job, work="search", poll_interval_s=1, grace_s=1, log=log)
+        run = JobRun(job or self.job, poll_interval_s=1, grace_s=1, log=log)
         chosen = run.choose_attempt(retry=retry)
         return chosen.attempt, spec_of_attempt(self.node, chosen.attempt).search_of
 
@@ -237,7 +237,7 @@ _UNPROVEN = (
 def test_a_green_job_whose_result_proves_nothing_has_its_record(folder: Folder, case: str) -> None:
     folder.begun()
     unproven(folder, case)
-    run = JobRun(folder.job, work="search", poll_interval_s=1, grace_s=1, log=log)
+    run = JobRun(folder.job, poll_interval_s=1, grace_s=1, log=log)
     with pytest.raises(RayNodeError) as caught:
         run.conclude(JobStatus(JobState.SUCCEEDED))
     record = read_record(f"{folder.job.attempt_prefix}/run.json", folder.node)
