@@ -149,9 +149,12 @@ def _too_small(config: RayConfig, cluster: KubeRay) -> Iterator[str]:
     """Yield what a trial asks for that no pod has: it would wait for ever."""
     if config.ray_tune is None:
         return
-    asked = config.default_resources
+    asked = config.trial_resources
     pods = [cluster.head, *(group for group in cluster.worker_groups if group.bounds[1])]
-    for key, name, amount in (("num_cpus", "num-cpus", asked.num_cpus), ("num_gpus", "num-gpus", asked.num_gpus)):
+    for key, name, amount in (
+        ("num_cpus", "num-cpus", asked.num_cpus or 1),
+        ("num_gpus", "num-gpus", asked.num_gpus or 0),
+    ):
         # KubeRay tells Ray the CPUs of a pod as a whole number, rounded up.
         has = [_number(each.ray_start_params.get(name), -(-getattr(each, key) // 1)) for each in pods]
         if amount > max(has):

@@ -9,9 +9,10 @@ from airflow_provider_raynode.config._yaml import read_yaml
 from airflow_provider_raynode.config.ray_config import RayConfig
 
 if TYPE_CHECKING:
-    from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources
+    from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster
     from airflow_provider_raynode.config.libraries import MissingLibrary
     from airflow_provider_raynode.config.ray_map import RayMap
+    from airflow_provider_raynode.config.resources import Resources
     from airflow_provider_raynode.config.runtime_env import Container, RuntimeEnv, RuntimeEnvConfig
     from airflow_provider_raynode.config.train import RayTrain
     from airflow_provider_raynode.config.tune import Checkpoint, Failure, RayTune
@@ -35,9 +36,10 @@ __all__ = [
 
 # What most configs do without is imported at its first use.
 _LATER = {
-    "cluster": ("CatalogSection", "RayCluster", "Resources"),
+    "cluster": ("CatalogSection", "RayCluster"),
     "libraries": ("MissingLibrary",),
     "ray_map": ("RayMap",),
+    "resources": ("Resources",),
     "runtime_env": ("Container", "RuntimeEnv", "RuntimeEnvConfig"),
     "train": ("RayTrain",),
     "tune": ("Checkpoint", "Failure", "RayTune"),

@@ -1,4 +1,4 @@
-"""Where the node runs and on what: the sections `ray_cluster`, `default_resources` and `catalog`."""
+"""Where the node runs and where its data lies: the sections `ray_cluster` and `catalog`."""
 
 import re
 from collections.abc import Iterator
@@ -8,13 +8,7 @@ from pydantic import AfterValidator, Field
 
 from airflow_provider_raynode.config._later import Later
 from airflow_provider_raynode.config._section import Problem, Section, did_you_mean
-from airflow_provider_raynode.config._values import (
-    NonNegativeNumber,
-    PositiveInteger,
-    PositiveNumber,
-    Switch,
-    Text,
-)
+from airflow_provider_raynode.config._values import Switch, Text
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.config.kuberay import KubeRay
@@ -72,31 +66,6 @@ class RayCluster(Section):
 
             given = self.runtime_env.model_dump(mode="json", exclude_unset=True)
             yield from ((("runtime_env", *loc), message) for loc, message in embedded_problems(given))
-
-
-class Resources(Section):
-    """What one trial needs; the search runs as many trials at a time as fit."""
-
-    num_cpus: PositiveNumber = Field(default=1.0, description="CPUs, fractions allowed; Tune needs more than 0")
-    num_gpus: NonNegativeNumber = Field(default=0.0, description="GPUs; a fraction shares one, above 1 only whole ones")
-    memory: PositiveInteger | None = Field(default=None, description="memory that Ray reserves, in bytes")
-    resources: dict[Text, PositiveNumber] = Field(
-        default_factory=dict, description="custom resources of the cluster, by name"
-    )
-
-    def problems(self) -> Iterator[Problem]:
-        """Yield a quantity that Ray refuses."""
-        if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
-            yield (
-                ("num_gpus",),
-                f"{self.num_gpus:g} is neither below 1 nor whole: Ray shares one GPU or gives whole ones",
-            )
-        own = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory", "object_store_memory": "memory"}
-        for name, amount in self.resources.items():
-            if name in own:
-                yield ("resources", name), f"is Ray's own resource: say it in default_resources.{own[name]}"
-            elif amount > 1 and amount != int(amount):
-                yield ("resources", name), f"{amount:g} is neither below 1 nor whole, as Ray needs it"
 
 
 class CatalogSection(Section):

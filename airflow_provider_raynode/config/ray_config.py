@@ -13,15 +13,16 @@ from airflow_provider_raynode.config._section import Problem, Section, as_valida
 from airflow_provider_raynode.config._values import EmptyIsDefault
 from airflow_provider_raynode.config._warnings import warnings_of
 from airflow_provider_raynode.config._yaml import plain, read_yaml
-from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources
+from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster
 from airflow_provider_raynode.config.libraries import MissingLibrary, missing_libraries
 from airflow_provider_raynode.config.paths import with_absolute_paths
+from airflow_provider_raynode.config.resources import Resources
 from airflow_provider_raynode.config.tune import RayTune
 from airflow_provider_raynode.exceptions import ConfigError, ConfigWarning
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.config.ray_map import RayMap
-    from airflow_provider_raynode.config.train import RayTrain
+    from airflow_provider_raynode.config.train import RayTrain, TrainCheckpoint
 else:
     RayMap = Annotated[Section, Later("airflow_provider_raynode.config.ray_map:RayMap")]
     RayTrain = Annotated[Section, Later("airflow_provider_raynode.config.train:RayTrain")]
@@ -29,8 +30,6 @@ else:
 
 # What a config asks for.
 WorkKind = Literal["search", "training", "function", "map"]
-# Accelerators that Ray itself looks for on a machine.
-_FOUND_BY_RAY = ("TPU", "neuron_cores", "HPU", "NPU", "RBLN", "FURIOSA", "MBLT", "TTNPU")
 
 
 class RayConfig(Section):
@@ -48,20 +47,29 @@ class RayConfig(Section):
     )
     ray_tune: RayTune | None = Field(default=None, description="the search")
     ray_train: RayTrain | None = Field(
-        default=None, description="a distributed training; checked only, this version runs searches"
+        default=None,
+        description="a distributed training; beside ray_tune each trial is one, with workers of its own",
     )
     ray_map: RayMap | None = Field(
         default=None, description="runs the function over each item of a list, or over the rows of a table"
     )
     default_resources: Annotated[Resources, Later(), EmptyIsDefault] = Field(
-        default_factory=Resources.model_construct, description="what one trial needs"
+        default_factory=Resources.model_construct, description="what one process of the function reserves"
     )
     catalog: Annotated[CatalogSection, Later(), EmptyIsDefault] = Field(
         default_factory=CatalogSection.model_construct, description="where inputs and outputs are kept"
     )
 
+    @classmethod
+    def prepared(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Let each training of a search have a process of its own, where the file does not say."""
+        search = data.get("ray_tune")
+        if data.get("ray_train") is not None and isinstance(search, Mapping) and search.get("reuse_actors") is None:
+            data["ray_tune"] = {**search, "reuse_actors": False}
+        return data
+
     def problems(self) -> Iterator[Problem]:
-        """Yield resources that the embedded Ray cannot have, where the file says that it is the embedded one."""
+        """Yield what the sections contradict in each other."""
         if self.ray_map is not None:
             for name in ("ray_tune", "ray_train"):
                 if getattr(self, name) is not None:
@@ -71,13 +79,13 @@ class RayConfig(Section):
                         "make two nodes of it",
                     )
         if self.ray_cluster.address == "local":
-            for name in self.default_resources.resources:
-                if not name.startswith(("accelerator_type:", "TPU-")) and name not in _FOUND_BY_RAY:
-                    yield (
-                        ("default_resources", "resources", name),
-                        "is nowhere: the embedded Ray has only what Ray finds on this machine; leave it out, or name a "
-                        "cluster in ray_cluster.address",
-                    )
+            from airflow_provider_raynode.config._embedded import embedded_problems
+
+            yield from embedded_problems(self)
+        if self.ray_train is not None:
+            from airflow_provider_raynode.config._train_rules import between_sections
+
+            yield from between_sections(self)
 
     @model_validator(mode="wrap")
     @classmethod
@@ -195,12 +203,33 @@ class RayConfig(Section):
     @property
     def metric(self) -> str | None:
         """The metric by which the best is chosen, where there is one."""
-        return None if self.ray_tune is None else self.ray_tune.metric
+        if self.ray_tune is not None:
+            return self.ray_tune.metric
+        return self.ray_train.best_by[0] if self.ray_train is not None and self.ray_train.best_by else None
 
     @property
     def mode(self) -> Literal["min", "max"] | None:
         """Which end of the metric is best."""
-        return None if self.ray_tune is None else self.ray_tune.mode
+        if self.ray_tune is not None:
+            return self.ray_tune.mode
+        return self.ray_train.best_by[1] if self.ray_train is not None and self.ray_train.best_by else None
+
+    @property
+    def trial_resources(self) -> Resources:
+        """What a trial's own process reserves; the workers of a training are beside it."""
+        own = Resources() if self.ray_tune is None else self.ray_tune.resources
+        return own if self.ray_train is not None else own.over(self.default_resources)
+
+    @property
+    def train_checkpoint(self) -> "TrainCheckpoint":
+        """Which checkpoints of a training are kept: `ray_train.checkpoint`, the node's metric where it names none."""
+        assert self.ray_train is not None
+        checkpoint = self.ray_train.checkpoint
+        if checkpoint.checkpoint_score_attribute is not None or self.metric is None:
+            return checkpoint
+        return checkpoint.model_copy(
+            update={"checkpoint_score_attribute": self.metric, "checkpoint_score_order": self.mode}
+        )
 
     @property
     def cluster_address(self) -> str | None:

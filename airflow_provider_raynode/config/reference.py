@@ -13,18 +13,21 @@ from typing import Any
 
 from airflow_provider_raynode.config._kinds import Kind
 from airflow_provider_raynode.config._section import Section
-from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster, Resources
+from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster
 from airflow_provider_raynode.config.domains import DOMAINS
+from airflow_provider_raynode.config.frameworks import FRAMEWORKS
 from airflow_provider_raynode.config.kuberay import KubeRay, RayPods, Submitter, WorkerGroup
 from airflow_provider_raynode.config.pruners import PRUNERS
 from airflow_provider_raynode.config.ray_config import RayConfig
 from airflow_provider_raynode.config.ray_map import RayMap
+from airflow_provider_raynode.config.resources import Resources
 from airflow_provider_raynode.config.runtime_env import Container, RuntimeEnv, RuntimeEnvConfig
 from airflow_provider_raynode.config.samplers import SAMPLERS
+from airflow_provider_raynode.config.scaling import Scaling
 from airflow_provider_raynode.config.schedulers import SCHEDULERS, ResourceAllocation
 from airflow_provider_raynode.config.schema import json_schema
 from airflow_provider_raynode.config.searchers import SEARCHERS, Searcher
-from airflow_provider_raynode.config.train import RayTrain, Scaling, TrainCheckpoint, TrainFailure
+from airflow_provider_raynode.config.train import Dataset, RayTrain, TrainCheckpoint, TrainFailure, TrainLogging
 from airflow_provider_raynode.config.tune import Checkpoint, Failure, RayTune, WarmStart
 
 _INTRODUCTION = """\
@@ -194,6 +197,13 @@ def _sections(definitions: dict[str, Any]) -> Iterator[str]:
         ("`ray_train.scaling`", Scaling, 3),
         ("`ray_train.failure`", TrainFailure, 3),
         ("`ray_train.checkpoint`", TrainCheckpoint, 3),
+        ("`ray_train.data.<name>`", Dataset, 3),
+        ("`ray_train.logging`", TrainLogging, 3),
+        *(
+            (f"`ray_train.framework_config` with `trainer: {name}`", kind, 3)
+            for name, kind in FRAMEWORKS.items()
+            if kind.model_fields
+        ),
     )
     for title, cls, level in sections:
         yield _section(definitions, title, cls, level=level)

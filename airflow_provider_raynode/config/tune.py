@@ -22,6 +22,7 @@ from airflow_provider_raynode.config._values import (
     or_list,
 )
 from airflow_provider_raynode.config.domains import domain_name
+from airflow_provider_raynode.config.resources import Resources
 from airflow_provider_raynode.config.search_space import NO_SPACE, SearchSpaceSchema, with_mutations
 
 if TYPE_CHECKING:
@@ -175,10 +176,16 @@ class RayTune(Section):
     checkpoint: Annotated[Checkpoint, Later(), EmptyIsDefault] = Field(
         default_factory=Checkpoint.model_construct, description="which checkpoints of a trial are kept"
     )
+    resources: Annotated[Resources, Later(), EmptyIsDefault] = Field(
+        default_factory=Resources.model_construct,
+        description="what one trial reserves; what it leaves out is that of default_resources. Beside ray_train: what "
+        "a trial's own process reserves, which waits for its workers: left out 1 CPU, and default_resources are the "
+        "workers'",
+    )
     reuse_actors: Switch = Field(
         default=True,
         description="whether a process runs one trial after the other: far faster for short trials, but they "
-        "share the process's globals; left out with ResourceChangingScheduler: false",
+        "share the process's globals; left out with ResourceChangingScheduler or beside ray_train: false",
     )
     logger_callbacks: Switch = Field(
         default=False, description="whether Ray writes its CSV, JSON and TensorBoard logs per trial"

@@ -153,11 +153,8 @@ def total_trials(config: RayConfig) -> int | None:
 
 def resources(config: RayConfig) -> dict[str, float]:
     """Return what one trial reserves, in the words of `tune.with_resources`."""
-    asked = config.default_resources
-    wanted: dict[str, float] = {"cpu": asked.num_cpus, "gpu": asked.num_gpus, **asked.resources}
-    if asked.memory is not None:
-        wanted["memory"] = asked.memory
-    return {name: amount for name, amount in wanted.items() if amount}
+    words = {"CPU": "cpu", "GPU": "gpu"}
+    return {words.get(name, name): amount for name, amount in config.trial_resources.bundle().items()}
 
 
 def asked_resources(config: RayConfig) -> dict[str, float]:

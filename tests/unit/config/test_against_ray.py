@@ -148,11 +148,13 @@ def test_what_ray_train_and_tune_call_their_settings() -> None:
     from ray import train
     from ray import tune as ray_tune
 
-    from airflow_provider_raynode.config.train import Scaling, TrainCheckpoint, TrainFailure
+    from airflow_provider_raynode.config.scaling import Scaling
+    from airflow_provider_raynode.config.train import TrainCheckpoint, TrainFailure, TrainLogging
     from airflow_provider_raynode.config.tune import Checkpoint, Failure
 
     for ours, ray, not_ours in (
-        (Scaling, train.ScalingConfig, set()),
+        (Scaling, train.ScalingConfig, {"trainer_resources"}),
+        (TrainLogging, train.LoggingConfig, set()),
         (TrainFailure, train.FailureConfig, {"fail_fast"}),
         (TrainCheckpoint, train.CheckpointConfig, {"checkpoint_frequency", "checkpoint_at_end"}),
         (Failure, ray_tune.FailureConfig, set()),

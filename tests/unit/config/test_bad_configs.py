@@ -236,7 +236,7 @@ BAD: list[tuple[dict[Any, Any], str, bool]] = [
     ({"default_resources": {"num_cpus": 0}}, "default_resources.num_cpus: 0 is not above 0", True),
     ({"default_resources": {"num_gpus": 1.5}}, "default_resources.num_gpus: 1.5 is neither below 1 nor whole", False),
     ({"default_resources": {"memory": "4GB"}}, "default_resources.memory: '4GB' is not an integer", True),
-    ({"default_resources": {"resources": {"CPU": 1}}}, "default_resources.resources.CPU: is Ray's own resource: say it in default_resources.num_cpus", False),
+    ({"default_resources": {"resources": {"CPU": 1}}}, "default_resources.resources.CPU: is Ray's own resource: say it in num_cpus", False),
     ({"catalog": {"uri": "relative/folder"}}, "catalog.uri: 'relative/folder' is neither an absolute path (/…) nor a URI", False),
     ({"catalog": {"shared": "x"}}, "catalog.shared: 'x' is neither true nor false", True),
     ({"ray_train": {"scaling": {"num_workers": [4, 1]}}}, "ray_train.scaling.num_workers: 4 is above 1: [least, most]", False),
