@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.returns import json_value as json
     from airflow_provider_raynode.returns import metric as metric
     from airflow_provider_raynode.returns import pickled as pickled
-    from airflow_provider_raynode.runtime.trial import context as context
-    from airflow_provider_raynode.runtime.trial import get_checkpoint as get_checkpoint
-    from airflow_provider_raynode.runtime.trial import report as report
+    from airflow_provider_raynode.runtime.session import context as context
+    from airflow_provider_raynode.runtime.session import get_checkpoint as get_checkpoint
+    from airflow_provider_raynode.runtime.session import report as report
     from airflow_provider_raynode.task_groups.ray_node import RayNode as RayNode
     from airflow_provider_raynode.task_groups.ray_node import ray_node as ray_node
 
@@ -41,15 +41,15 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "RayTaskOperator": ("operators.task", "RayTaskOperator"),
     "RayTrainOperator": ("operators.train", "RayTrainOperator"),
     "RayTuneOperator": ("operators.tune", "RayTuneOperator"),
-    "context": ("runtime.trial", "context"),
+    "context": ("runtime.session", "context"),
     "execute_ray_node": ("argo.run_task", "execute_ray_node"),
-    "get_checkpoint": ("runtime.trial", "get_checkpoint"),
+    "get_checkpoint": ("runtime.session", "get_checkpoint"),
     # `json` is public at the package's root only: inside the package the name stays the standard library's.
     "json": ("returns", "json_value"),
     "metric": ("returns", "metric"),
     "pickled": ("returns", "pickled"),
     "ray_node": ("task_groups.ray_node", "ray_node"),
-    "report": ("runtime.trial", "report"),
+    "report": ("runtime.session", "report"),
 }
 
 __all__ = ["__version__", "catalog", *_PUBLIC]

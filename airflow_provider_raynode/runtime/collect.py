@@ -19,6 +19,7 @@ from ray.tune.experiment import Trial
 from airflow_provider_raynode.catalog import Catalog, CatalogRef
 from airflow_provider_raynode.config.tune import RayTune
 from airflow_provider_raynode.exceptions import CatalogError, NodeFailedError, SpecError
+from airflow_provider_raynode.runtime.checkpoints import OBJECT_FILE, ORIGIN_FILE
 from airflow_provider_raynode.runtime.completion import CUT_OFF, EARLY_STOPPED, FINISHED, status_of
 from airflow_provider_raynode.runtime.failures import told_by_ray
 from airflow_provider_raynode.runtime.names import reported_in, travelling
@@ -26,7 +27,6 @@ from airflow_provider_raynode.runtime.observer import Observer, Scores, metrics_
 from airflow_provider_raynode.runtime.outputs import sanitised
 from airflow_provider_raynode.runtime.references import unheeded
 from airflow_provider_raynode.runtime.tables import CONFIG_COLUMN, flat, frame, metric_column, plain
-from airflow_provider_raynode.runtime.trial import OBJECT_FILE, ORIGIN_FILE
 from airflow_provider_raynode.runtime.worker import failure_uri
 from airflow_provider_raynode.spec import Best, Completion, NodeFailure, NodeSpec, digest
 

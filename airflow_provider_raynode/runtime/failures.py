@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from airflow_provider_raynode.exceptions import RayNodeError
 from airflow_provider_raynode.spec import NodeFailure
@@ -30,20 +31,25 @@ class TrialError(RayNodeError):
     """Stands for an error that Ray could not pass on as it is: too long, not to be pickled, or an exit."""
 
 
-def describe(error: BaseException, trial_id: str, mask: Mask = str) -> NodeFailure:
+def describe(
+    error: BaseException,
+    trial_id: str | None = None,
+    mask: Mask = str,
+    *,
+    rank: int | None = None,
+    item: int | None = None,
+) -> NodeFailure:
     """Return what `error` says, with the function's own frames; never raises, whatever the error is.
 
+    :param trial_id: whose error it is; so are `rank` and `item`.
     :param mask: what hides secrets in a text.
     """
     name = clean(type(error).__name__)
+    failed: dict[str, Any] = {"trial_id": trial_id, "rank": rank, "item": item}
     try:
-        return NodeFailure(
-            type=name, message=mask(_message(error)), traceback=mask(_traceback_of(error)), trial_id=trial_id
-        )
+        return NodeFailure(type=name, message=mask(_message(error)), traceback=mask(_traceback_of(error)), **failed)
     except Exception as second:
-        return NodeFailure(
-            type=name, message=f"(the error cannot be shown: {type(second).__name__})", trial_id=trial_id
-        )
+        return NodeFailure(type=name, message=f"(the error cannot be shown: {type(second).__name__})", **failed)
 
 
 def _message(error: BaseException) -> str:
@@ -130,7 +136,13 @@ def _passes(error: Exception) -> bool:
 
 
 @contextmanager
-def exits_told(record: Callable[[NodeFailure], None], trial_id: str) -> Iterator[None]:
+def exits_told(
+    record: Callable[[NodeFailure], None],
+    trial_id: str | None = None,
+    *,
+    rank: int | None = None,
+    item: int | None = None,
+) -> Iterator[None]:
     """Have `os._exit` in this process leave word of itself first: nothing else could tell who called it, and where."""
     real, pid = os._exit, os.getpid()
 
@@ -139,9 +151,8 @@ def exits_told(record: Callable[[NodeFailure], None], trial_id: str) -> Iterator
         if os.getpid() == pid:
             frame = _functions_frame(list(traceback.extract_stack(sys._getframe(1))))
             message = f"os._exit({status!r:.20}){_at(frame)}: the function ended its process, without a result"
-            record(
-                NodeFailure(type="ProcessExit", message=message, traceback=_stack(sys._getframe(1)), trial_id=trial_id)
-            )
+            failed: dict[str, Any] = {"trial_id": trial_id, "rank": rank, "item": item}
+            record(NodeFailure(type="ProcessExit", message=message, traceback=_stack(sys._getframe(1)), **failed))
         real(status)
 
     os._exit = told  # type: ignore[assignment]

@@ -137,7 +137,7 @@ def test_outside_a_trial(caplog: pytest.LogCaptureFixture) -> None:
     report({"score": 1})
     assert "{'score': 1}" in caplog.text
     assert get_checkpoint() is None
-    with pytest.raises(RayNodeError, match="only while the function runs as a trial"):
+    with pytest.raises(RayNodeError, match="only while a Ray node runs"):
         context()
 
 
