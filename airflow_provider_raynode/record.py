@@ -13,15 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_provider_raynode import __version__
 from airflow_provider_raynode.catalog import Catalog, CatalogRef
+from airflow_provider_raynode.config.ray_config import WorkKind
 from airflow_provider_raynode.exceptions import CatalogError, SpecError
 from airflow_provider_raynode.spec import (
     Best,
     CodeIdentity,
     Completion,
     JobRef,
+    MapEnd,
     NodeFailure,
     NodeResult,
     NodeSpec,
+    TrainingEnd,
     Versions,
 )
 
@@ -55,12 +58,13 @@ class RunRecord(BaseModel):
     submission_id: str
     launcher: str
     address: str
+    work: WorkKind = "search"
     outcome: Outcome
     failure: NodeFailure | None = None
     spec: dict[str, str] = Field(description="uri and sha256")
     code: CodeIdentity
-    search_of: int | None = Field(default=None, description="the attempt whose search this one went on with")
-    restored: int = Field(default=0, description="trials that it had finished")
+    search_of: int | None = Field(default=None, description="the attempt whose work this one went on with")
+    restored: int = Field(default=0, description="trials or items that it had finished")
     retries: tuple[Earlier, ...] = Field(default=(), description="the attempts before this one")
     versions: Versions | None = Field(default=None, description="on the cluster")
     airflow: Versions | None = Field(default=None, description="where the node was staged")
@@ -76,11 +80,20 @@ class RunRecord(BaseModel):
     front: dict[str, Any] | None = Field(
         default=None, description="with several metrics: CatalogRef of the trials that no other beats"
     )
-    steps: dict[str, Any] | None = Field(default=None, description="CatalogRef of the reported steps of every trial")
+    steps: dict[str, Any] | None = Field(default=None, description="CatalogRef of the reported steps")
     trial_states: dict[str, int] = Field(default_factory=dict)
     completion: Completion | None = Field(default=None, description="how many of how many trials, and why it ended")
+    metrics: dict[str, Any] | None = Field(
+        default=None, description="of a training's last report, or of what a function returned"
+    )
+    best_metrics: dict[str, Any] | None = Field(default=None, description="of a training's best report")
+    best_step: int | None = Field(default=None, description="number of a training's best report")
+    training: TrainingEnd | None = Field(default=None, description="how a training ended, after how many reports")
+    value: Any = Field(default=None, description="what a function returned, where that is small JSON")
+    items: MapEnd | None = Field(default=None, description="how many of a map's items ended how")
+    failed: tuple[int, ...] = Field(default=(), description="indexes of a map's failed items, the first of many")
     resources: dict[str, float] = Field(default_factory=dict, description="what the cluster had")
-    asked: dict[str, Any] = Field(default_factory=dict, description="what a trial reserves")
+    asked: dict[str, Any] = Field(default_factory=dict, description="what a trial, a worker or a call reserves")
     secrets: tuple[str, ...] = Field(default=(), description="names only")
     warnings: tuple[str, ...] = ()
     files: str = Field(description="URI of the attempt's folder, with the log where the catalog has it")
@@ -113,6 +126,7 @@ def record_of(
         submission_id=job.submission_id,
         launcher=job.launcher,
         address=job.address,
+        work=spec.config.work,
         outcome=outcome,
         failure=failure,
         spec={"uri": job.spec_uri, "sha256": job.spec_sha256},
@@ -135,6 +149,13 @@ def record_of(
         steps=result.steps if result else None,
         trial_states=result.trial_states if result else {},
         completion=result.completion if result else None,
+        metrics=result.metrics if result else None,
+        best_metrics=result.best_metrics if result else None,
+        best_step=result.best_step if result else None,
+        training=result.training if result else None,
+        value=result.value if result else None,
+        items=result.items if result else None,
+        failed=result.failed if result else (),
         resources=result.resources if result else {},
         asked=spec.config.default_resources.model_dump(mode="json"),
         secrets=spec.secrets,

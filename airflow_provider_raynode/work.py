@@ -1,4 +1,4 @@
-"""What a node's work is: what has to be the same for a later attempt to go on with an earlier one's search. Pure."""
+"""What a node's work is: what has to be the same for a later attempt to go on with an earlier one's. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ def changes(before: NodeSpec, after: NodeSpec) -> list[str]:
     Where the work is done (cluster, catalog, run time limits) and how often a trial is tried again is not part of it.
     """
     one, two = work_of(before), work_of(after)
-    return [name for name in two if one.get(name) != two[name]]
+    if before.config.work != after.config.work:
+        return [f"the kind of work (from a {before.config.work} to a {after.config.work})"]
+    return [name for name in dict.fromkeys([*two, *one]) if one.get(name) != two.get(name)]
 
 
 def work_of(spec: NodeSpec) -> dict[str, str]:
@@ -25,6 +27,7 @@ def work_of(spec: NodeSpec) -> dict[str, str]:
     if "policy_file" in (search.get("scheduler") or {}):
         # The same file has another path on another machine.
         search["scheduler"]["policy_file"] = search["scheduler"]["policy_file"].rpartition("/")[2]
+    training = spec.config.ray_train.model_dump(mode="json", exclude={"failure"}) if spec.config.ray_train else {}
     function = spec.code.function_sha256 or _content(spec.function.pickle or {}) or spec.function.import_path
     over = spec.config.ray_map
     parts: dict[str, Any] = {
@@ -36,6 +39,7 @@ def work_of(spec: NodeSpec) -> dict[str, str]:
         "returns": [declared.model_dump() for declared in spec.returns],
         "default_resources": spec.config.default_resources.model_dump(mode="json"),
         **{f"ray_tune.{name}": value for name, value in search.items()},
+        **{f"ray_train.{name}": value for name, value in training.items()},
         # What says which calls there are; how they are run may change from attempt to attempt.
         **({"ray_map.over": over.over, "ray_map.batch_size": over.batch_size} if over is not None else {}),
     }

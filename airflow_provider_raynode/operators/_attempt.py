@@ -68,10 +68,10 @@ def open_attempt(
                 what = ", ".join(changed)
                 log.warning("Attempt %d ran, and %s changed since: it is stopped, the work starts anew", last, what)
                 return write_attempt(staged, last + 1, node, hook)
-        elif status is None and previous.search_of is None and not _has_begun(previous, node):
+        elif status is None and previous.search_of is None and not _is_worth_a_number(previous, node):
             # It never started: nothing of it is worth a number.
             return write_attempt(staged, last, node, hook)
-    elif result is None and not _has_begun(previous, node):
+    elif result is None and not _is_worth_a_number(previous, node):
         return write_attempt(staged, last, node, hook)
     return write_attempt(_resumed(staged, previous, node, changed, on_change), last + 1, node, hook)
 
@@ -147,6 +147,13 @@ def mark(job: JobRef, node: Catalog, name: str) -> None:
 def _has_begun(spec: NodeSpec, node: Catalog) -> bool:
     """Whether there is something of the attempt's work to go on with."""
     return node.exists(spec.state_uri)
+
+
+def _is_worth_a_number(spec: NodeSpec, node: Catalog) -> bool:
+    """Whether an attempt stays in the history: a function that may have been called leaves no state."""
+    if spec.config.work == "function" and node.exists(f"{spec.attempt_prefix}/progress.json"):
+        return True
+    return _has_begun(spec, node)
 
 
 def write_attempt(spec: NodeSpec, number: int, node: Catalog, hook: RayHook) -> JobRef:

@@ -14,7 +14,15 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from airflow_provider_raynode.operators._progress import Pace, clock, describe_best, short
+from airflow_provider_raynode.operators._progress import (
+    Pace,
+    bar,
+    clock,
+    describe_best,
+    describe_now,
+    headline,
+    short,
+)
 from airflow_provider_raynode.spec import JobRef, NodeProgress
 
 _MARKS = {
@@ -81,8 +89,7 @@ class RunDisplay:
         task.progress = progress
         if self._live is None and progress.phase != "starting" and task.pace.due(progress):
             self.console.print(
-                f"  {self._current}: {progress.ended}/{progress.total or '?'} trials, {progress.running} running, "
-                f"{_sorted_out(progress, ', ')}, ETA {clock(progress.eta_s)}, best {describe_best(progress)}",
+                f"  {self._current}: {headline(progress)}{_eta(progress, ', ')}{_found(progress)}",
                 markup=False,
                 soft_wrap=True,
             )
@@ -162,23 +169,31 @@ class RunDisplay:
         return Group(*rows)
 
 
-def _sorted_out(progress: NodeProgress, between: str) -> str:
-    """Return `3 stopped early, 1 failed`, the first only where there are any."""
-    stopped = [f"{progress.early_stopped} stopped early"] if progress.early_stopped else []
-    return between.join([*stopped, f"{progress.errored} failed"])
+def _eta(progress: NodeProgress, between: str) -> str:
+    """Return when the work ends, as far as that can be known."""
+    return "" if progress.work == "function" else f"{between}ETA {clock(progress.eta_s)}"
+
+
+def _found(progress: NodeProgress) -> str:
+    """Return the best so far, and of a training the last report."""
+    now = f", now {describe_now(progress)}" if progress.work == "training" else ""
+    return f"{now}, best {describe_best(progress)}" if progress.metric is not None else now
 
 
 def _node(progress: NodeProgress) -> RenderableType:
     if progress.phase == "starting":
         return Text("    starting Ray …", style="bright_black")
-    done = progress.ended
+    done, total = bar(progress)
     line = Table.grid(padding=(0, 1))
     line.add_row(
         "   ",
-        ProgressBar(total=progress.total, completed=done, width=28, pulse=progress.total is None),
-        f"{done}/{progress.total or '?'} trials  {progress.running} running  {_sorted_out(progress, '  ')}"
-        f"  {clock(progress.elapsed_s)} elapsed  ETA {clock(progress.eta_s)}",
+        ProgressBar(total=total, completed=done, width=28, pulse=total is None),
+        f"{headline(progress, '  ')}  {clock(progress.elapsed_s)} elapsed{_eta(progress, '  ')}",
     )
+    if progress.work == "training":
+        now = Text.assemble("    now  ", describe_now(progress), overflow="ellipsis")
+        best_so_far = Text.assemble("    best ", (describe_best(progress), "bold green"), overflow="ellipsis")
+        return Group(line, now, *([] if progress.metric is None else [best_so_far]))
     best = progress.best
     if best is None or progress.metric is None:
         return line

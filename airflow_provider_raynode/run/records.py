@@ -44,8 +44,8 @@ def list_runs(dag_id: str | None, catalog_uri: str | None, *, limit: int, as_jso
         what = f"of the DAG {dag_id!r} " if dag_id else ""
         raise NoSuchRunError(f"no run {what}is recorded in {catalog.uri}; --catalog URI names another catalog")
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("DAG", "run", "node", "attempt", "outcome", "trials", "best", "took", "ended"):
-        table.add_column(name, justify="right" if name in ("attempt", "trials", "took") else "left", overflow="fold")
+    for name in ("DAG", "run", "node", "attempt", "outcome", "done", "best", "took", "ended"):
+        table.add_column(name, justify="right" if name in ("attempt", "done", "took") else "left", overflow="fold")
     for record in records:
         table.add_row(
             record.dag_id,
@@ -53,7 +53,7 @@ def list_runs(dag_id: str | None, catalog_uri: str | None, *, limit: int, as_jso
             _node(record),
             str(record.attempt),
             Text(record.outcome, style=_STYLES[record.outcome]),
-            _trials(record),
+            _done(record),
             _best(record),
             clock(record.seconds),
             record.ended.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
@@ -63,7 +63,7 @@ def list_runs(dag_id: str | None, catalog_uri: str | None, *, limit: int, as_jso
 
 
 def show_run(run: str, catalog_uri: str | None, *, node: str | None, attempt: int | None, whole: bool) -> int:
-    """Print one record with its trials."""
+    """Print one record with its trials, or the steps of a training."""
     catalog = _catalog(catalog_uri)
     record = _find(run, catalog, node, attempt)
     console = _console()
@@ -78,6 +78,8 @@ def show_run(run: str, catalog_uri: str | None, *, node: str | None, attempt: in
         console.print(Text(f"warning: {warning}", style="yellow"), soft_wrap=True)
     if record.trials is not None:
         _show_trials(console, catalog.load(record.trials), record, whole=whole)
+    elif record.steps is not None:
+        _show_table(console, catalog.load(record.steps), whole=whole, last=True)
     return 0
 
 
@@ -118,10 +120,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         ("job", f"{record.submission_id} at {record.address}"),
         ("ended", f"{record.ended.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC after {clock(record.seconds)}"),
         ("phases", ", ".join(f"{name} {seconds:.1f} s" for name, seconds in record.timings_s.items()) or "-"),
-        ("trials", record.completion.summary() if record.completion else "-"),
-        ("search ended", record.completion.reason if record.completion else "-"),
-        ("best", _best(record)),
-        ("config", _config(record)),
+        *_work(record),
         ("versions", _versions(record)),
         ("code", f"commit {commit}, function {(code.function_sha256 or '-')[:12]}"),
         ("cluster", ", ".join(f"{name} {amount:g}" for name, amount in sorted(record.resources.items())) or "-"),
@@ -129,9 +128,7 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
         ("files", place(record.files)),
     ]
     if record.search_of is not None:
-        facts.insert(
-            3, ("went on with", f"the search of attempt {record.search_of}, {record.restored} trials finished")
-        )
+        facts.insert(3, ("went on with", f"the {record.work} of attempt {record.search_of}{_restored(record)}"))
     if record.retries:
         earlier = ", ".join(f"{each.attempt}: {each.outcome or 'no record'}" for each in record.retries)
         facts.insert(3, ("attempts", earlier))
@@ -145,7 +142,12 @@ def _show_trials(console: Console, frame: pd.DataFrame, record: RunRecord, *, wh
     metric = metric_column(record.metric or "")
     if metric in frame.columns:
         frame = frame.sort_values(metric, ascending=record.mode == "min", na_position="last", kind="stable")
-    shown = frame if whole else frame.head(_SHOWN_TRIALS)
+    _show_table(console, frame, whole=whole)
+
+
+def _show_table(console: Console, frame: pd.DataFrame, *, whole: bool, last: bool = False) -> None:
+    """Print the first rows of a table, or the last ones."""
+    shown = frame if whole else frame.tail(_SHOWN_TRIALS) if last else frame.head(_SHOWN_TRIALS)
     # A column that says nothing of any trial is left out.
     columns = [name for name in frame.columns if name != "config" and not frame[name].isna().all()]
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -171,7 +173,54 @@ def _node(record: RunRecord) -> str:
     return record.node_id if record.map_index < 0 else f"{record.node_id} [{record.map_index}]"
 
 
-def _trials(record: RunRecord) -> str:
+def _work(record: RunRecord) -> list[tuple[str, str]]:
+    """Return what the work came to, by its kind."""
+    if record.work == "training":
+        end = record.training
+        workers = f" on {end.world_size} workers" if end and end.world_size else ""
+        restarts = f", {end.restarts} restarts" if end and end.restarts else ""
+        return [
+            ("training", f"{end.reports} reports{workers}{restarts}" if end else "-"),
+            ("ended as", f"{end.ending}{f': {end.reason}' if end.reason else ''}" if end else "-"),
+            ("last", _metrics(record.metrics)),
+            ("best", _best(record)),
+        ]
+    if record.work == "map":
+        items = record.items
+        failed = f" ({', '.join(map(str, record.failed[:20]))}{', …' if len(record.failed) > 20 else ''})"
+        counts = f"{items.succeeded} of {items.items} done, {items.failed} failed" if items else "-"
+        return [
+            ("items", counts + (failed if record.failed else "")),
+            ("map ended", (items.reason or items.ending) if items else "-"),
+        ]
+    if record.work == "function":
+        return [("value", f"{record.value!r:.200}"), ("metrics", _metrics(record.metrics))]
+    return [
+        ("trials", record.completion.summary() if record.completion else "-"),
+        ("search ended", record.completion.reason if record.completion else "-"),
+        ("best", _best(record)),
+        ("config", _config(record)),
+    ]
+
+
+def _restored(record: RunRecord) -> str:
+    if record.work == "training":
+        begun = None if record.training is None else record.training.resumed_from
+        return "" if begun is None else f", from its report {begun}"
+    return f", {record.restored} {'items' if record.work == 'map' else 'trials'} finished"
+
+
+def _metrics(metrics: dict[str, Any] | None) -> str:
+    return ", ".join(f"{name} {short(value)}" for name, value in (metrics or {}).items()) or "-"
+
+
+def _done(record: RunRecord) -> str:
+    """Return how many trials, reports or items there are."""
+    if record.training is not None:
+        return f"{record.training.reports} reports"
+    if (items := record.items) is not None:
+        of = "" if items.succeeded == items.items else f" of {items.items}"
+        return f"{items.succeeded}{of} items" + (f" ({items.failed} failed)" if items.failed else "")
     account = record.completion
     if account is None:
         return "-"
@@ -181,9 +230,11 @@ def _trials(record: RunRecord) -> str:
 
 
 def _best(record: RunRecord) -> str:
-    if record.best is None or record.metric is None:
+    best = record.best.metrics if record.best is not None else record.best_metrics
+    if best is None or record.metric is None:
         return "-"
-    return f"{record.metric} {short(record.best.metrics.get(record.metric))}"
+    step = "" if record.best_step is None else f" (report {record.best_step})"
+    return f"{record.metric} {short(best.get(record.metric))}{step}"
 
 
 def _config(record: RunRecord) -> str:

@@ -1,4 +1,4 @@
-"""What `raynode run` shows at the end: per Ray node the best trial, its metric, and where the results lie."""
+"""What `raynode run` shows at the end: per Ray node what became of it, and where the results lie."""
 
 from __future__ import annotations
 
@@ -48,16 +48,43 @@ class _Raw:
 
 
 def _show(console: Console, node: str, result: dict[str, Any]) -> None:
-    console.print(Text.assemble("\n", (node, "bold"), f": best trial {result['best_trial']}"))
-    rows = [("hyperparameter", name, short(value), "") for name, value in result["best_config"].items()]
-    rows += [("metric", name, short(value), "bold green") for name, value in result["best_metrics"].items()]
+    console.print(Text.assemble("\n", (node, "bold"), f": {_headline(result)}"))
+    rows = [("hyperparameter", name, short(value), "") for name, value in result.get("best_config", {}).items()]
+    last = "last metric" if "training" in result else "metric"
+    rows += [(last, name, short(value), "") for name, value in (result.get("metrics") or {}).items()]
+    best = "best metric" if "training" in result else "metric"
+    rows += [(best, name, short(value), "bold green") for name, value in (result.get("best_metrics") or {}).items()]
+    if result.get("value") is not None:
+        rows.append(("value", "", _line(result["value"]), "bold green"))
     rows += [("output", name, place(reference["uri"]), "") for name, reference in result["outputs"].items()]
-    rows += [("table", "front", place(result["front"]["uri"]), "")] if result.get("front") else []
-    rows += [("table", "trials", place(result["trials"]["uri"]), "")] if result["trials"] else []
-    rows += [("table", "steps", place(result["steps"]["uri"]), "")] if result.get("steps") else []
+    rows += [
+        ("table", name, place(result[name]["uri"]), "") for name in ("front", "trials", "steps") if result.get(name)
+    ]
     rows += [("record", "run", place(result["run_record"]["uri"]), "")]
     width = max(len(name) for _, name, _, _ in rows)
     for what, name, value, style in rows:
         # Whole lines, never cut: a path is there to be copied.
         line = Text.assemble((f"  {what:<14}", "bright_black"), f"  {name:<{width}}  ", (value, style))
         console.print(line, soft_wrap=True)
+
+
+def _headline(result: dict[str, Any]) -> str:
+    """Return what became of the node, by what its output has."""
+    if "best_trial" in result:
+        return f"best trial {result['best_trial']}"
+    if (training := result.get("training")) is not None:
+        best = f", the best the {training['best_step']}." if training["best_step"] is not None else ""
+        return f"training {training['ending'].replace('_', ' ')} after {training['reports']} reports{best}"
+    if (items := result.get("items")) is not None:
+        failed = f", {items['failed']} failed ({_some(result['failed'])})" if items["failed"] else ""
+        return f"{items['succeeded']} of {items['items']} items done{failed}"
+    return "the function has returned"
+
+
+def _some(indexes: list[int]) -> str:
+    return ", ".join(map(str, indexes[:10])) + (", …" if len(indexes) > 10 else "")
+
+
+def _line(value: Any) -> str:
+    text = short(value).replace("\n", " ")
+    return text if len(text) <= 500 else f"{text[:500]}…"

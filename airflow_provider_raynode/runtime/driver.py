@@ -333,6 +333,7 @@ class Driver:
 
     def _write_starting(self) -> None:
         progress = NodeProgress(
+            work=self.spec.config.work,
             phase="starting",
             metric=self.spec.config.metric,
             mode=self.spec.config.mode,

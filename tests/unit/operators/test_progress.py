@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from airflow_provider_raynode.operators import _progress
-from airflow_provider_raynode.operators._progress import Pace, clock, table
-from airflow_provider_raynode.spec import Best, NodeProgress
+from airflow_provider_raynode.operators._progress import Pace, bar, clock, headline, table
+from airflow_provider_raynode.spec import Best, NodeProgress, TrainingProgress
 
 
 def snapshot(**fields: object) -> NodeProgress:
@@ -68,3 +68,53 @@ def test_a_long_search_prints_few_tables(monkeypatch: pytest.MonkeyPatch) -> Non
         now[0] = second
         shown += pace.due(snapshot(terminated=second))
     assert shown < 300
+
+
+def test_a_training_shows_steps_metrics_and_workers() -> None:
+    training = TrainingProgress(
+        step=7,
+        steps=50,
+        metrics={"epoch": 7, "accuracy": 0.91, "note": "x" * 500, **{f"m{n}": n for n in range(20)}},
+        best_step=5,
+        best_metrics={"accuracy": 0.93},
+        workers=2,
+        restarts=1,
+    )
+    shown = snapshot(work="training", training=training, elapsed_s=61, eta_s=3725)
+    lines = table(shown)
+    assert lines[0].split() == ["training", "step", "of", "workers", "restarts", "elapsed", "ETA"]
+    assert lines[1].split() == ["7", "50", "2", "1", "1:01", "1:02:05"]
+    assert lines[2].startswith("now       accuracy 0.91, epoch 7, note xxxx")
+    assert lines[2].endswith(", …")
+    assert lines[3] == "best      accuracy 0.93 (step 5)"
+    assert max(map(len, lines)) < 200
+    assert headline(shown) == "step 7/50, 2 workers, 1 restarts"
+    assert bar(shown) == (7, 50)
+
+
+def test_a_training_without_metric_or_known_length() -> None:
+    shown = snapshot(work="training", metric=None, mode=None, training=TrainingProgress(step=3, workers=1))
+    assert [line.split()[0] for line in table(shown)] == ["training", "3", "now"]
+    assert headline(shown) == "step 3, 1 workers"
+    assert bar(shown) == (3, None)
+    starting = snapshot(work="training", phase="starting")
+    assert table(starting)[1].split() == ["0", "?", "0", "0:00", "-"]
+
+
+def test_a_map_counts_items_and_a_function_only_its_time() -> None:
+    shown = snapshot(work="map", metric=None, mode=None, total=9, terminated=5, running=2, errored=1, pending=1)
+    assert table(shown)[0].split()[:2] == ["items", "done"]
+    assert len(table(shown)) == 2
+    assert headline(shown) == "6/9 items, 2 running, 1 failed"
+    function = snapshot(work="function", metric=None, mode=None, elapsed_s=5)
+    assert [line.split() for line in table(function)] == [["function", "phase", "elapsed"], ["running", "0:05"]]
+
+
+def test_each_report_is_news(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(_progress.time, "monotonic", lambda: now[0])
+    pace = Pace(first_s=5)
+    assert pace.due(snapshot(work="training", training=TrainingProgress(step=1)))
+    now[0] += 6
+    assert not pace.due(snapshot(work="training", training=TrainingProgress(step=1), elapsed_s=6))
+    assert pace.due(snapshot(work="training", training=TrainingProgress(step=2)))
