@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, cast
 
 import ray
+from ray.air.execution._internal.tracked_actor import TrackedActor
 from ray.tune import tune as ray_tune_tune
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
@@ -30,13 +31,16 @@ _FOR_RESOURCES = 10
 
 
 @contextmanager
-def controlled(end: SearchEnd) -> Iterator[None]:
+def controlled(end: SearchEnd, *, kill: bool = False) -> Iterator[None]:
     """Let the searches that begin in the context be run by a `SearchController`.
 
     :param end: is told how the search ends.
+    :param kill: whether a trial that ends is killed, with all that runs in its placement group: the workers of a
+        training compute on until then.
     """
     own = ray_tune_tune.TuneController  # type: ignore[attr-defined]
-    setattr(ray_tune_tune, "TuneController", partial(SearchController, end=end))  # noqa: B010  for mypy as well
+    controller = partial(SearchController, end=end, kill=kill)
+    setattr(ray_tune_tune, "TuneController", controller)  # noqa: B010  for mypy as well
     try:
         yield
     finally:
@@ -48,8 +52,9 @@ def controlled(end: SearchEnd) -> Iterator[None]:
 class SearchController(TuneController):
     """Tune's controller, with an end of its own: at a time budget, a first failure, a standstill."""
 
-    def __init__(self, *, end: SearchEnd, **arguments: Any) -> None:
+    def __init__(self, *, end: SearchEnd, kill: bool = False, **arguments: Any) -> None:
         self._end = end
+        self._kill = kill
         self._idle_since: float | None = None
         self._proposing_s = 0.0
         self._waited = False
@@ -58,7 +63,7 @@ class SearchController(TuneController):
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what is of this process."""
         state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
-        for name in ("_end", "_idle_since", "_proposing_s", "_waited"):
+        for name in ("_end", "_kill", "_idle_since", "_proposing_s", "_waited"):
             state.pop(name, None)
         return state
 
@@ -102,6 +107,14 @@ class SearchController(TuneController):
         super().cleanup()  # type: ignore[no-untyped-call]
         for trial in self._end.left:
             trial.set_status(Trial.TERMINATED)
+
+    def _remove_actor(self, tracked_actor: TrackedActor) -> None:
+        """End a trial's process: by Tune's way, which waits for its next report, or at once."""
+        if not self._kill:
+            super()._remove_actor(tracked_actor)
+        elif self._actor_manager.remove_actor(tracked_actor, kill=True):
+            self._stopping_actors[tracked_actor] = now = time.monotonic()
+            self._earliest_stopping_actor = min(self._earliest_stopping_actor, now)
 
     # -- standstill ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Distributed training: Ray Train under the node's lifecycle."""
