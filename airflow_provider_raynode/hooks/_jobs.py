@@ -39,12 +39,16 @@ class Submission:
     :param entrypoint: shell command, run on the head node.
     :param runtime_env: Ray's runtime environment, over the connection's default.
     :param metadata: shown with the job by Ray; no secrets.
+    :param reserves: what the command itself reserves, in the words of Ray's request: `entrypoint_num_cpus`, …
+    :param is_driver: whether the command is our driver, which needs this package on the cluster.
     """
 
     submission_id: str
     entrypoint: str
     runtime_env: Mapping[str, Any] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    reserves: Mapping[str, Any] = field(default_factory=dict)
+    is_driver: bool = True
 
 
 class RayJobs:
@@ -58,7 +62,9 @@ class RayJobs:
         job_id = checked_id(submission.submission_id)
         if self._known(submission):
             return False
-        environment, packages = packaged(merged(self._http.settings.runtime_env, submission.runtime_env))
+        environment, packages = packaged(
+            merged(self._http.settings.runtime_env, submission.runtime_env), with_driver=submission.is_driver
+        )
         for package in packages:
             self._upload(package)
         body = {
@@ -66,6 +72,7 @@ class RayJobs:
             "entrypoint": submission.entrypoint,
             "runtime_env": environment,
             "metadata": dict(submission.metadata),
+            **submission.reserves,
         }
         for last in (False,) * (_SUBMIT_TRIES - 1) + (True,):
             try:

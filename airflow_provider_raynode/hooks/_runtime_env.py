@@ -51,17 +51,21 @@ def merged(default: Mapping[str, Any] | None, own: Mapping[str, Any] | None) -> 
     return result
 
 
-def packaged(environment: Mapping[str, Any]) -> tuple[dict[str, Any], list[Package]]:
+def packaged(environment: Mapping[str, Any], *, with_driver: bool = True) -> tuple[dict[str, Any], list[Package]]:
     """Return the environment as it goes to Ray, and the packages to upload before.
 
     Folders and files of this machine become packages, this package comes first in `py_modules`, and `env_vars` get how
     a job is stopped. With an image nothing can be shipped: the image must hold this package.
 
+    :param with_driver: whether the job is our driver; a command of somebody else's gets neither this package nor how it
+        is stopped.
     :raises ConfigError: a local path does not exist or is too large, or Ray would refuse a key beside the image.
     """
     result = {key: value for key, value in environment.items() if key != "excludes"}
     in_folder = IN_WORKING_DIR if result.get("working_dir") else {}
-    result["env_vars"] = {**STOP_ENV_VARS, **in_folder, **_strings(environment.get("env_vars"))}
+    stop = STOP_ENV_VARS if with_driver else {}
+    if variables := {**stop, **in_folder, **_strings(environment.get("env_vars"))}:
+        result["env_vars"] = variables
     image = next((key for key in _IMAGE_KEYS if key in result), None)
     if image is not None:
         beside = [key for key in result if key not in _WITH_IMAGE]
@@ -70,23 +74,25 @@ def packaged(environment: Mapping[str, Any]) -> tuple[dict[str, Any], list[Packa
                 f"runtime_env: {', '.join(beside)} cannot be beside {image}: Ray allows only env_vars and config "
                 "there. Put them into the image"
             )
-        log.info(
-            "The job runs in the image of runtime_env.%s, which must have airflow-provider-raynode installed", image
-        )
+        if with_driver:
+            log.info(
+                "The job runs in the image of runtime_env.%s, which must have airflow-provider-raynode installed", image
+            )
         return result, []
-    packages = [own_package()]
+    packages = [own_package()] if with_driver else []
+    modules = [package.uri for package in packages]
     excludes = [str(pattern) for pattern in environment.get("excludes") or ()]
     if isinstance(working_dir := result.get("working_dir"), str) and "://" not in working_dir:
         packages.append(_working_dir(working_dir, excludes))
         result["working_dir"] = packages[-1].uri
-    modules = [packages[0].uri]
     for module in environment.get("py_modules") or ():
         if "://" in str(module):
             modules.append(str(module))
             continue
         packages.append(_module(str(module), excludes))
         modules.append(packages[-1].uri)
-    result["py_modules"] = modules
+    if modules:
+        result["py_modules"] = modules
     return _with_files_read(result), packages
 
 

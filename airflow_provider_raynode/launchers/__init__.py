@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_raynode.launchers._base import JobState, JobStatus, Launcher, LogChunk
 
 if TYPE_CHECKING:
-    from airflow_provider_raynode.spec import JobRef
+    from airflow_provider_raynode.spec import Entrypoint, JobRef
 
 __all__ = ["JobState", "JobStatus", "Launcher", "LogChunk", "launcher_for"]
 
@@ -20,6 +20,7 @@ def launcher_for(
     metadata: dict[str, str] | None = None,
     env_vars: Callable[[], Mapping[str, str]] | None = None,
     grace_s: float = 60.0,
+    command: Entrypoint | None = None,
 ) -> Launcher:
     """Return the launcher that runs `job`.
 
@@ -28,6 +29,7 @@ def launcher_for(
     :param metadata: Ray's job metadata for the same.
     :param env_vars: gives environment variables of the driver and its workers for the same, when it is submitted.
     :param grace_s: how long in seconds a cluster may be silent.
+    :param command: the command that is the job, in the place of the driver; the embedded Ray's driver starts it.
     """
     if job.launcher == "local":
         from airflow_provider_raynode.launchers.local import LocalLauncher
@@ -41,7 +43,9 @@ def launcher_for(
     from airflow_provider_raynode.launchers.jobs_api import JobsApiLauncher
 
     hook = RayHook(**({"ray_conn_id": job.ray_conn_id} if job.ray_conn_id else {}), address=job.address)
-    return JobsApiLauncher(hook, runtime_env=runtime_env, metadata=metadata, env_vars=env_vars, grace_s=grace_s)
+    return JobsApiLauncher(
+        hook, runtime_env=runtime_env, metadata=metadata, env_vars=env_vars, grace_s=grace_s, command=command
+    )
 
 
 def _with_default(job: JobRef, runtime_env: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from airflow_provider_raynode.hooks.ray import (
 )
 from airflow_provider_raynode.launchers._base import JobState, JobStatus, Launcher, LogChunk
 from airflow_provider_raynode.launchers._log_tail import LogTail
-from airflow_provider_raynode.spec import JobRef
+from airflow_provider_raynode.spec import Entrypoint, JobRef
 
 log = logging.getLogger(__name__)
 
@@ -29,14 +29,26 @@ _WHOLE_LOG_EVERY_S = 10.0
 
 
 def entrypoint(job: JobRef) -> str:
-    """Return the shell command of a job; `exec`, so that Ray's signals reach the driver and not a shell."""
+    """Return the shell command of our driver; `exec`, so that Ray's signals reach the driver and not a shell."""
     return (
         f"exec python -m airflow_provider_raynode.runtime --spec {shlex.quote(job.spec_uri)} --sha256 {job.spec_sha256}"
     )
 
 
+def reserves(command: Entrypoint) -> dict[str, Any]:
+    """Return what a command reserves for itself, in the words of Ray's request; nothing where Ray decides."""
+    asked = {
+        "entrypoint_num_cpus": command.num_cpus,
+        "entrypoint_num_gpus": command.num_gpus,
+        "entrypoint_memory": command.memory,
+        "entrypoint_resources": command.resources or None,
+        "entrypoint_label_selector": command.label_selector or None,
+    }
+    return {name: value for name, value in asked.items() if value is not None}
+
+
 class JobsApiLauncher(Launcher):
-    """Runs the driver as a job on the cluster of a hook.
+    """Runs the driver, or somebody else's command, as a job on the cluster of a hook.
 
     A cluster that does not answer for a while (a restarted dashboard, a network fault) does not fail the task: each
     method tries again for `grace_s` seconds. `stop` does not: it has its own time limit.
@@ -46,6 +58,7 @@ class JobsApiLauncher(Launcher):
     :param metadata: shown with the job by Ray; no secrets.
     :param env_vars: gives environment variables of a job that has to be submitted, over those of `runtime_env`.
     :param grace_s: how long in seconds a cluster may be silent.
+    :param command: the command that is the job, and what it reserves; None for the driver.
     """
 
     def __init__(
@@ -56,12 +69,14 @@ class JobsApiLauncher(Launcher):
         *,
         env_vars: Callable[[], Mapping[str, str]] | None = None,
         grace_s: float = 60.0,
+        command: Entrypoint | None = None,
     ) -> None:
         self._hook = hook
         self._runtime_env = runtime_env
         self._metadata = dict(metadata or {})
         self._env_vars = env_vars
         self._grace_s = grace_s
+        self._command = command
         self._tail: LogTail | None = None
         self._whole_log_at = 0.0
         self._pending = False
@@ -71,7 +86,15 @@ class JobsApiLauncher(Launcher):
         if self._env_vars is not None and self._patiently(lambda: self._hook.get_job(job.submission_id)) is None:
             own = dict(self._runtime_env or {})
             self._runtime_env = {**own, "env_vars": {**own.get("env_vars", {}), **self._env_vars()}}
-        submission = Submission(job.submission_id, entrypoint(job), self._runtime_env, self._metadata)
+        command = self._command
+        submission = Submission(
+            job.submission_id,
+            entrypoint(job) if command is None or command.by_driver else command.command,
+            self._runtime_env,
+            self._metadata,
+            reserves={} if command is None else reserves(command),
+            is_driver=command is None or command.by_driver,
+        )
         return self._patiently(lambda: self._hook.ensure_job(submission), server_errors=False)
 
     def status(self, job: JobRef) -> JobStatus:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from airflow_provider_raynode import __version__
 from airflow_provider_raynode.exceptions import CatalogError, ConfigError, SpecError
-from airflow_provider_raynode.launchers import Launcher, launcher_for
+from airflow_provider_raynode.launchers import JobState, Launcher, launcher_for
 from airflow_provider_raynode.spec import (
     STOP_FILE,
     TAKEN_FILE,
@@ -74,6 +74,30 @@ def open_attempt(
     elif result is None and not _is_worth_a_number(previous, node):
         return write_attempt(staged, last, node, hook)
     return write_attempt(_resumed(staged, previous, node, changed, on_change), last + 1, node, hook)
+
+
+def open_own_attempt(staged: NodeSpec, node: Catalog, hook: RayHook) -> JobRef:
+    """Open the next attempt of a task that stages, runs and collects by itself; see `open_attempt`.
+
+    A success that the task was killed too early to return is kept: the next try returns it.
+    """
+    last = last_attempt(node)
+    own = None
+    if last:
+        previous = spec_of_attempt(node, last)
+        if not is_taken(previous, node) and not is_stopping(previous, node) and _has_succeeded(previous, node, hook):
+            own = last
+    return open_attempt(staged, node, hook, own=own, on_change="restart")
+
+
+def _has_succeeded(spec: NodeSpec, node: Catalog, hook: RayHook) -> bool:
+    result = result_of(spec, node)
+    if result is not None:
+        return result.state == "SUCCEEDED"
+    if spec.entrypoint is None or spec.entrypoint.by_driver or _launcher_at(hook) != "jobs_api":
+        return False
+    status = hook.get_job(spec.submission_id)
+    return status is not None and status.state is JobState.SUCCEEDED
 
 
 def next_attempt(spec: NodeSpec, node: Catalog, hook: RayHook, *, resume: bool) -> tuple[JobRef, NodeSpec]:
@@ -196,6 +220,7 @@ def launcher_for_spec(
     """
     run = spec.context
     metadata = {
+        **(spec.entrypoint.metadata if spec.entrypoint is not None else {}),
         "dag_id": run.dag_id,
         "run_id": run.run_id,
         "node_id": run.node_id,
@@ -210,6 +235,7 @@ def launcher_for_spec(
         metadata=metadata,
         env_vars=env_vars,
         grace_s=grace_s,
+        command=spec.entrypoint,
     )
 
 

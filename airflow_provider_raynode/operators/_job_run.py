@@ -140,7 +140,11 @@ class JobRun:
         if not status.state.ended and is_stopping(self._spec, self._catalog):
             hook.stop_job(self.job.submission_id)
             return "was stopped"
-        return f"is {status.state} without a result" if status.state.ended else None
+        return f"is {status.state} without a result" if self._over_in(status) else None
+
+    def _over_in(self, status: JobStatus) -> bool:
+        """Whether an attempt without a result is over in a state."""
+        return status.state.ended
 
     def start(self) -> JobStatus:
         """Start the job or attach to it, without waiting, and return its state."""
@@ -186,8 +190,8 @@ class JobRun:
         for line in _lines(chunk.text):
             self.log.info("%s", line)
 
-    def conclude(self, status: JobStatus) -> NodeResult:
-        """Return the proven result of an ended job.
+    def conclude(self, status: JobStatus) -> NodeResult | None:
+        """Return the proven result of an ended job; None where its state is all that there is to prove.
 
         :raises NodeFailedError: the job failed; the message is the job's own, with the traceback of what failed.
         :raises SpecError: it says that it succeeded, and its result is missing, truncated or altered.
@@ -198,12 +202,15 @@ class JobRun:
             self.record(status)
             raise self._failure(status)
         try:
-            result = proven_result(self.job, self._catalog)
+            result = self._proven()
         except RayNodeError as error:
             self.record(JobStatus(JobState.FAILED, str(error)))
             raise
         mark(self.job, self._catalog, TAKEN_FILE)
         return result
+
+    def _proven(self) -> NodeResult | None:
+        return proven_result(self.job, self._catalog)
 
     def record(self, status: JobStatus) -> None:
         """Write the run record of an attempt that did not succeed; that it cannot be written is only told."""

@@ -41,8 +41,7 @@ def check_target(
     :raises ClusterError: the cluster cannot be reached, or its Ray or Python does not fit.
     """
     address = hook.resolve().address
-    _check_connection(config, hook.resolve())
-    _check_environment(config, hook.resolve(), source)
+    check_place(config, hook, source)
     if address == "local":
         return _check_embedded(config, source)
     if address == "rayjob":
@@ -61,6 +60,15 @@ def check_target(
             "folder is mounted at the same path on every node of the cluster, say so with catalog: {shared: true}"
         )
     return info.ray_version
+
+
+def check_place(config: RayConfig, hook: RayHook, source: str) -> None:
+    """Check that what connection and config say has an effect where the job is to run; no cluster is asked.
+
+    :raises ConfigError: it has none, or cannot be had there.
+    """
+    _check_connection(config, hook.resolve())
+    _check_environment(config, hook.resolve(), source)
 
 
 def _is_this_host(hook: RayHook, info: ClusterInfo) -> bool:

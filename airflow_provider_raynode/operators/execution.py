@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.config.ray_config import WorkKind
     from airflow_provider_raynode.launchers import JobStatus
     from airflow_provider_raynode.operators._job_run import JobRun
-    from airflow_provider_raynode.spec import JobRef
+    from airflow_provider_raynode.spec import JobRef, NodeResult
 
 # Airflow kills a task 5 s after its SIGTERM.
 _STOP_ON_KILL_S = 4.0
@@ -86,7 +86,7 @@ class RayExecutionOperator(BaseOperator):
         self.kill_policy = on_kill
         self._run: JobRun | None = None
 
-    def execute(self, context: Context) -> dict[str, Any]:
+    def execute(self, context: Context) -> Any:
         """Wait for the job's success; see the class.
 
         :raises NodeFailedError: the job failed; the message is the job's own, with the failing trial's traceback.
@@ -96,18 +96,10 @@ class RayExecutionOperator(BaseOperator):
         with signals_end_run(self.on_kill):
             return self._execute(context)
 
-    def _execute(self, context: Context) -> dict[str, Any]:
-        from airflow_provider_raynode.operators._in_process import forget
-
+    def _execute(self, context: Context) -> Any:
         begin = time.monotonic()
-        run = self._job_run(self.job)
-        try:
-            self._check_kind(run.work, f"the job {run.job.submission_id}")
-            check_on_kill(self.kill_policy, run.job.launcher)
-        except ConfigError as error:
-            raise AirflowFailException(str(error)) from error
-        forget(run.job.submission_id)
-        job = run.choose_attempt(retry=context["ti"].try_number > 1)
+        run = self._open(context)
+        job = run.job
         RayJobLink().push(context, job)
         self._write_down(context, job)
         self._run = run
@@ -121,7 +113,21 @@ class RayExecutionOperator(BaseOperator):
         self._defer(run, begin)
         raise AssertionError("defer raises")
 
-    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+    def _open(self, context: Context) -> JobRun:
+        """Return the run of the attempt that this task runs."""
+        from airflow_provider_raynode.operators._in_process import forget
+
+        run = self._job_run(self.job)
+        try:
+            self._check_kind(run.work, f"the job {run.job.submission_id}")
+            check_on_kill(self.kill_policy, run.job.launcher)
+        except ConfigError as error:
+            raise AirflowFailException(str(error)) from error
+        forget(run.job.submission_id)
+        run.choose_attempt(retry=context["ti"].try_number > 1)
+        return run
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> Any:
         """Go on when the triggerer has seen the job's end; the event carries everything.
 
         :raises NodeFailedError: see `execute`.
@@ -212,17 +218,19 @@ class RayExecutionOperator(BaseOperator):
                 {"submission_id": job.submission_id, "attempt": job.attempt, "job": job.model_dump(mode="json")},
             )
 
-    def _wait_here(self, run: JobRun) -> dict[str, Any]:
+    def _wait_here(self, run: JobRun) -> Any:
         try:
             status = run.run()
         finally:
             self._run = None
-        run.conclude(status)
-        return run.job.model_dump(mode="json")
+        return self._output(run, run.conclude(status))
 
-    def _conclude(self, run: JobRun, status: JobStatus, *, offset: int) -> dict[str, Any]:
+    def _conclude(self, run: JobRun, status: JobStatus, *, offset: int) -> Any:
         run.show_log(offset)
-        run.conclude(status)
+        return self._output(run, run.conclude(status))
+
+    def _output(self, run: JobRun, result: NodeResult | None) -> Any:
+        """Return what the task pushes for an attempt that has succeeded."""
         return run.job.model_dump(mode="json")
 
     def _defer(self, run: JobRun, begin: float) -> None:

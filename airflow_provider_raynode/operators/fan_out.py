@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
-from airflow_provider_raynode import __version__
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.exceptions import BindingError, ConfigError
 from airflow_provider_raynode.links.ray_job import RayJobLink
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.config.ray_config import WorkKind
     from airflow_provider_raynode.hooks.ray import RayHook
     from airflow_provider_raynode.operators._attempt import OnChange
-    from airflow_provider_raynode.spec import JobRef, NodeSpec, RunContext
+    from airflow_provider_raynode.spec import JobRef, NodeSpec
 
 DEFAULT_CONN_ID = "ray_default"
 DEFAULT_ATTACH_TIMEOUT_S = 300.0
@@ -171,16 +169,11 @@ class RayFanOutOperator(BaseOperator):
 
     def _execute(self, context: Context) -> JobRef:
         # Imported here and not at the top: a DAG file is parsed all the time, and fans out now and then.
-        from airflow_provider_raynode.hooks.catalog import catalog_for
-        from airflow_provider_raynode.hooks.ray import RayHook
         from airflow_provider_raynode.operators._attempt import open_attempt, spec_of_attempt
-        from airflow_provider_raynode.operators._code import code_identity
-        from airflow_provider_raynode.operators._function import stage_function
-        from airflow_provider_raynode.operators._inputs import stage_inputs
         from airflow_provider_raynode.operators._record import record_earlier
         from airflow_provider_raynode.operators._resolve import load_parameters
-        from airflow_provider_raynode.operators._target import check_target
-        from airflow_provider_raynode.spec import Limits, NodeSpec, Versions, submission_id
+        from airflow_provider_raynode.operators._staging import Staging
+        from airflow_provider_raynode.spec import Limits
 
         config = load_config(self.ray_config, context["dag"])
         for text in config.warnings:
@@ -189,39 +182,34 @@ class RayFanOutOperator(BaseOperator):
         parameters = load_parameters(self.parameters_file, context["dag"])
         if callable(self.python_callable):
             check_arguments(self.python_callable, config, self.op_kwargs, parameters)
-        hook = RayHook(ray_conn_id=self.ray_conn_id, address=self.address or config.cluster_address)
-        settings = hook.resolve()
-        check_attach_timeout(self.attach_timeout_s, settings.address, DEFAULT_ATTACH_TIMEOUT_S)
-        catalog = catalog_for(config.catalog.uri or settings.catalog)
-        run = self._run_context(context, parameters)
-        where = (run.dag_id, run.run_id, run.node_id, run.map_index)
-        node = catalog.at(catalog.node_prefix(*where))
-        source = self.ray_config if isinstance(self.ray_config, str) else "ray_config"
-        ray_version = check_target(self.python_callable, config, hook, catalog, source=source)
-        staged = NodeSpec(
-            submission_id=submission_id(*where, 1, catalog.uri),
-            attempt=1,
-            context=run,
-            function=stage_function(self.python_callable, node),
-            op_kwargs=stage_inputs(self.op_kwargs, node.child("inputs")),
+        staging = Staging(
+            self,
+            context,
+            config,
+            ray_conn_id=self.ray_conn_id,
+            node_id=self.ray_node_id,
+            parameters=parameters,
+            source=self.ray_config if isinstance(self.ray_config, str) else "ray_config",
+            address=self.address,
+        )
+        check_attach_timeout(self.attach_timeout_s, staging.address, DEFAULT_ATTACH_TIMEOUT_S)
+        staged = staging.function(
+            self.python_callable,
+            self.op_kwargs,
             returns=self.returns,
-            config=config,
-            catalog_uri=catalog.uri,
-            node_prefix=node.prefix_uri,
-            staged_by=Versions(python=platform.python_version(), package=__version__, ray=ray_version),
-            code=code_identity(self.python_callable, context["dag"].fileloc),
             secrets=self.secrets,
-            on_change=self.on_change,
             limits=Limits(
                 startup_timeout_s=self.startup_timeout_s,
                 run_timeout_s=self.run_timeout_s,
-                attach_timeout_s=None if settings.address in ("local", "rayjob") else self.attach_timeout_s,
+                attach_timeout_s=None if staging.address in ("local", "rayjob") else self.attach_timeout_s,
             ),
+            on_change=self.on_change,
         )
+        node, hook = staged.node, staged.hook
         store: Any = context.get("task_state_store")
         written = store.get(STATE_KEY) if store is not None else None
         own = int(written["attempt"]) if isinstance(written, dict) and written.get("open") else None
-        job = open_attempt(staged, node, hook, own=own, on_change=self.on_change)
+        job = open_attempt(staged.spec, node, hook, own=own, on_change=self.on_change)
         record_earlier(job, node, hook)
         self.log.info("Submission id %s, spec %s", job.submission_id, job.spec_uri)
         state = {"submission_id": job.submission_id, "attempt": job.attempt}
@@ -248,22 +236,3 @@ class RayFanOutOperator(BaseOperator):
         finally:
             self._submitting = None
         self.log.info("%s at %s", "Job submitted" if started else "Attached to the job that runs", job.address)
-
-    def _run_context(self, context: Context, parameters: dict[str, Any]) -> RunContext:
-        from airflow_provider_raynode.operators._map_variables import as_json_object, map_variables
-        from airflow_provider_raynode.spec import RunContext
-
-        task_instance = context["ti"]
-        dag_run = context["dag_run"]
-        map_index = task_instance.map_index
-        return RunContext(
-            dag_id=task_instance.dag_id,
-            run_id=task_instance.run_id,
-            node_id=self.ray_node_id or self.task_id,
-            map_index=-1 if map_index is None else map_index,
-            try_number=task_instance.try_number,
-            logical_date=dag_run.logical_date,
-            params=as_json_object(context["params"]),
-            map_variables=map_variables(self, context),
-            parameters=parameters,
-        )

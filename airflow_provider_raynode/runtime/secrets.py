@@ -295,17 +295,25 @@ class NodeSecrets:
 
         :raises SecretsError: they cannot be decrypted here, or the system takes no such text in its environment.
         """
+        os.environ.update(self.environment())
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables that the names ask for; see `export`."""
+        found = {}
         for name in self._names:
             if name.env is None:
                 continue
             text = self.connection(name.key).uri if name.kind == "conn" else self.variable(name.key)
             try:
-                os.environ[name.env] = text
+                if b"\0" in os.fsencode(text):
+                    raise ValueError
             except ValueError:
                 raise SecretsError(
                     f"{name.id} cannot be the environment variable {name.env}: it holds a zero byte or is not UTF-8; "
                     f"read it with context().{_WORD[name.kind]}({name.key!r})"
                 ) from None
+            found[name.env] = text
+        return found
 
     def mask(self, text: str) -> str:
         """Return `text` with `***` in the place of every secret value, and of the key."""

@@ -90,6 +90,10 @@ def work_of(job: Job) -> Work:
     """
     from airflow_provider_raynode.exceptions import ConfigError
 
+    if job.spec.entrypoint is not None:
+        from airflow_provider_raynode.runtime.entrypoint_work import EntrypointWork
+
+        return EntrypointWork(job)
     kind = job.spec.config.work
     if kind == "search":
         from airflow_provider_raynode.runtime.search_work import SearchWork
