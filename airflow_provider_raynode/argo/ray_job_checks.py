@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from airflow_provider_raynode.argo.checks import Refusal
 from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, ray_job_config, ray_job_of
+from airflow_provider_raynode.argo.ray_job_sizes import size_problems
 from airflow_provider_raynode.argo.settings._connections import storage_prefixes
 from airflow_provider_raynode.argo.settings._literal import literal
 from airflow_provider_raynode.argo.settings._words import Annotations, Labels, ObjectName, environment_name
@@ -103,7 +104,7 @@ def config_problems(config: RayConfig) -> Iterator[str]:
         yield f"{_KUBERAY}.ray_version: {problem.replace('the cluster runs', 'it is')}"
     for loc, message in _kubernetes_problems(cluster):
         yield f"{_KUBERAY}.{path_of(loc)}: {message}"
-    yield from _too_small(config, cluster)
+    yield from size_problems(config)
 
 
 def _kubernetes_problems(cluster: KubeRay) -> Iterator[Problem]:
@@ -143,32 +144,6 @@ def _problems(loc: tuple[str | int, ...], check: Callable[..., Any], *values: An
         check(*values)
     except ValidationError as error:
         yield from (((*loc, *inner), message) for inner, message in problems_of(error))
-
-
-def _too_small(config: RayConfig, cluster: KubeRay) -> Iterator[str]:
-    """Yield what a trial asks for that no pod has: it would wait for ever."""
-    if config.ray_tune is None:
-        return
-    asked = config.trial_resources
-    pods = [cluster.head, *(group for group in cluster.worker_groups if group.bounds[1])]
-    for key, name, amount in (
-        ("num_cpus", "num-cpus", asked.num_cpus or 1),
-        ("num_gpus", "num-gpus", asked.num_gpus or 0),
-    ):
-        # KubeRay tells Ray the CPUs of a pod as a whole number, rounded up.
-        has = [_number(each.ray_start_params.get(name), -(-getattr(each, key) // 1)) for each in pods]
-        if amount > max(has):
-            yield (
-                f"default_resources.{key}: a trial asks for {amount:g}, the largest pod has {max(has):g}: lower it, or "
-                f"raise {key} in {_KUBERAY}.worker_groups"
-            )
-
-
-def _number(text: str | None, default: float) -> float:
-    try:
-        return default if text is None else float(text)
-    except ValueError:
-        return default
 
 
 def catalog_refusals(config: RayConfig, fan_out: Any, settings: ArgoSettings) -> Iterator[Refusal]:
@@ -244,7 +219,7 @@ def _settings_warnings(task: Any, settings: ArgoSettings) -> Iterator[str]:
     ]
     if said:
         where = ", ".join(dict.fromkeys(_ELSEWHERE[name] for name in said if _ELSEWHERE[name]))
-        remedy = f": for the search's pods say {_KUBERAY}: {where}" if where else ""
+        remedy = f": for the job's pods say {_KUBERAY}: {where}" if where else ""
         yield f"{', '.join(said)} of the settings: of the pod that collects, not of the RayJob's{remedy}"
     told = [name for name in ("on_retry_callback", "email_on_retry") if _is_called(task, name)]
     if told and task.retries:

@@ -94,7 +94,7 @@ on_exit: {secrets: [AIRFLOW_VAR_API_KEY]}   # the DAG's callbacks
 ```
 
 What the DAG shows need not be said: `AIRFLOW_CONN_…` of a connection that an operator names in a field `…conn_id`;
-those of a Ray node's `ray_conn_id` and `secrets=[…]`, for its fan-out and tune; for every pod that of a catalog
+those of a Ray node's `ray_conn_id` and `secrets=[…]`, for its fan-out and execution; for every pod that of a catalog
 `s3://conn_id@bucket/…`, and what the catalog's storage reads (`AWS_…`, `GOOGLE_…`, `AZURE_…`). What a function reads by
 itself (`Variable.get`, `{{ var.value.x }}`) has to be said. A declared variable that no pod has is a warning by name.
 

@@ -29,7 +29,7 @@ _RULES_WITHOUT_FAILURE = frozenset(
     ("all_done", "always", "all_failed", "one_failed", "one_done", "none_skipped", "all_skipped")
 )
 # Operators in whose pods nothing of the user's runs that could skip the task.
-_NEVER_SKIPPED = frozenset(("EmptyOperator", "RayFanOutOperator", "RayTuneOperator"))
+_NEVER_SKIPPED = frozenset(("EmptyOperator", "RayFanOutOperator", "RayExecutionOperator"))
 
 
 def _is_skipper(task: Any) -> bool:

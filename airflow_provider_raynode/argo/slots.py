@@ -33,7 +33,7 @@ _BY_THE_CLOCK = {
     "WaitSensor",
 }
 # A Ray node waits for its own job, which has a place of its own.
-_OF_RAY_NODES = {"RayFanOutOperator", "RayTuneOperator", "RayFanInOperator"}
+_OF_RAY_NODES = {"RayFanOutOperator", "RayExecutionOperator", "RayFanInOperator"}
 _SHOWN = 4
 _WAITING_CODE = {"defer", "AirflowRescheduleException"}
 

@@ -46,16 +46,26 @@ TASK_LABEL, INDEX_LABEL = "raynode/task-id", "raynode/map-index"
 _GRACE_S = 300
 # A pod that only counts has nothing to fail by: it is started again where it was lost.
 _RETRY_LOST = {"limit": "3", "retryPolicy": "OnError"}
-ROLES = ("task", "branch", "fan-out", "tune", "fan-in", "plan")
+ROLES = ("task", "branch", "fan-out", "tune", "train", "run", "fan-in", "plan")
 _SHOWN = {
     "task": "A task.",
     "branch": "A task that may skip others: those that its output `skip` lists.",
     "fan-out": "A Ray node: resolves its config, stages its inputs, submits its job.",
-    "tune": "A Ray node: waits for its job.",
+    "tune": "A Ray node: waits for its search.",
+    "train": "A Ray node: waits for its training.",
+    "run": "A Ray node: waits for its function, or for a map of it.",
     "fan-in": "A Ray node: proves the result, hands it on.",
     "plan": "Runs nothing: counts the map indexes of what is mapped, or decides what becomes of a task.",
 }
-_ROLES = {"RayFanOutOperator": "fan-out", "RayTuneOperator": "tune", "RayFanInOperator": "fan-in"}
+_ROLES = {
+    "RayFanOutOperator": "fan-out",
+    "RayTuneOperator": "tune",
+    "RayTrainOperator": "train",
+    "RayTaskOperator": "run",
+    # Of a node whose config is known when it runs.
+    "RayExecutionOperator": "tune",
+    "RayFanInOperator": "fan-in",
+}
 # What the settings say of where and as whom a pod runs, which holds for Argo's own container as well.
 _PLACED = (
     *("metadata", "serviceAccountName", "schedulerName", "priorityClassName"),

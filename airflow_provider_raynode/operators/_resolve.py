@@ -210,8 +210,11 @@ def check_early(
     """
     config = load_config(ray_config, dag)
     check_metric(config, returns)
-    if callable(function) and (parameters_file is None or is_static(parameters_file)):
-        check_arguments(function, config, op_kwargs, load_parameters(parameters_file, dag))
+    if parameters_file is None or is_static(parameters_file):
+        parameters = load_parameters(parameters_file, dag)
+        check_named_arguments(config, {**parameters, **op_kwargs})
+        if callable(function):
+            check_arguments(function, config, op_kwargs, parameters)
     return config
 
 
@@ -246,9 +249,10 @@ def check_metric(config: RayConfig, returns: Iterable[Return]) -> None:
 
     :raises ConfigError: see above.
     """
-    from airflow_provider_raynode.config.tune import COUNTED
+    from airflow_provider_raynode.config import train, tune
 
     search = config.ray_tune
+    counted = tune.COUNTED if search is not None else train.COUNTED if config.ray_train is not None else ()
     metrics = ([config.metric] if config.metric else []) if search is None else search.objectives
     for declared in returns:
         name = declared.name
@@ -258,9 +262,10 @@ def check_metric(config: RayConfig, returns: Iterable[Return]) -> None:
                 f"({'ray_train' if search is None else 'ray_tune'}.metric), a number, and is declared as "
                 f"{declared.kind}: write metric({name!r}), or leave it out"
             )
-        if declared.name in COUNTED and search is not None:
+        if declared.name in counted:
+            by = "Tune" if search is not None else "the node"
             raise ConfigError(
-                f"returns: {declared.name!r} is counted by Tune itself and always among the metrics: leave it out, or "
+                f"returns: {declared.name!r} is counted by {by} itself and always among the metrics: leave it out, or "
                 "give the function's own value another name"
             )
 
@@ -277,7 +282,6 @@ def check_arguments(
     except (TypeError, ValueError):
         return
     given = with_parameters(function, config.search_space, op_kwargs, parameters or {})
-    check_named_arguments(config, given)
     replayed = config.ray_tune is not None and config.ray_tune.is_replay
     check_binding(function, config.search_space, given, replayed=replayed, searched=config.ray_tune is not None)
 
@@ -297,11 +301,8 @@ def check_named_arguments(config: RayConfig, given: Collection[str]) -> None:
 
 def _named_arguments(config: RayConfig) -> Iterator[tuple[str, str]]:
     """Yield each key of the config that names an op_kwarg, and the name."""
-    over = getattr(getattr(config, "ray_map", None), "over", None)
-    if isinstance(over, str):
-        yield "ray_map.over", over
-    data = getattr(config.ray_train, "data", None)
-    if isinstance(data, Mapping):
-        for shard, name in data.items():
-            if isinstance(name, str):
-                yield f"ray_train.data.{shard}", name
+    if config.ray_map is not None:
+        yield "ray_map.over", config.ray_map.over
+    for name, dataset in ({} if config.ray_train is None else config.ray_train.data).items():
+        if dataset.op_kwarg is not None:
+            yield f"ray_train.data.{name}", dataset.op_kwarg

@@ -22,6 +22,7 @@ from airflow_provider_raynode.operators._resolve import (
     check_early,
     check_limits,
     check_metric,
+    check_named_arguments,
     check_secrets,
     is_static,
     load_config,
@@ -180,6 +181,7 @@ class RayFanOutOperator(BaseOperator):
             self.log.warning("%s", text)
         check_metric(config, self.returns)
         parameters = load_parameters(self.parameters_file, context["dag"])
+        check_named_arguments(config, {**parameters, **self.op_kwargs})
         if callable(self.python_callable):
             check_arguments(self.python_callable, config, self.op_kwargs, parameters)
         staging = Staging(
