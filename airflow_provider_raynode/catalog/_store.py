@@ -82,6 +82,15 @@ class Catalog:
             self._filesystem = _filesystem(self.uri, self._storage_options)
         return self._filesystem
 
+    def filesystem_of(self, uri: str) -> tuple[Any, str]:
+        """Return the fsspec filesystem that has a URI, and the URI's path there; one below the root has the catalog's.
+
+        :raises CatalogError: the URI is relative, or its driver is not installed.
+        """
+        uri = normalise(uri)
+        filesystem = self.filesystem if self._holds(uri) else _filesystem(uri, {})
+        return filesystem, str(filesystem._strip_protocol(uri))
+
     def node_prefix(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> str:
         """Return the URI of a task's or node's folder: `<catalog>/<dag_id>/<run_id>/<task id>/<map_index>`."""
         return f"{self.uri}/{node_path(dag_id, run_id, task_id, map_index)}"
@@ -348,8 +357,8 @@ class Catalog:
         with _errors(uri):
             if uri.startswith("/"):
                 return _read_local(uri)
-            filesystem = self.filesystem if self._holds(uri) else _filesystem(uri, {})
-            return bytearray(filesystem.cat_file(filesystem._strip_protocol(uri)))
+            filesystem, path = self.filesystem_of(uri)
+            return bytearray(filesystem.cat_file(path))
 
 
 class _Hashing:

@@ -1,0 +1,364 @@
+"""A worker's part of a dataset, as a Ray Dataset that streams.
+
+Each worker has a Ray Dataset of its own rows and runs it itself: no worker waits for another one at a batch, a shard
+begins anew with each pass, and the reading asks for no CPU, which the workers of the training hold.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
+
+import ray
+import ray.data
+import ray.train
+from ray.data._internal.block_batching.iter_batches import BatchIterator
+from ray.data.block import BlockAccessor, BlockMetadata
+from ray.data.datasource import Datasource, ReadTask
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from airflow_provider_raynode.exceptions import CatalogError, RayNodeError
+from airflow_provider_raynode.runtime.training.datasets import DatasetArgument, check_shares, share_of
+from airflow_provider_raynode.runtime.training.parquet import ParquetRows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What one task of Ray reads, and the size of a block that it hands on.
+_TASK = 128 << 20
+_BLOCK = 16 << 20
+# What a worker's stream may hold in the object store.
+_AHEAD = 128 << 20
+
+Format = Literal["numpy", "pandas", "pyarrow", "torch"]
+
+
+class Shard(ray.data.DataIterator):
+    """The rows of a dataset that one worker gets: Ray's DataIterator, with a length.
+
+    The shares of two workers differ by one row at most, no row is left out and none is given twice. With the same
+    `batch_size` every worker gets the same number of batches, so that nobody waits alone in a collective: where the
+    rows do not come out even, the last batch of some workers has one row more.
+
+    Each pass begins at the first row, in the same order. Nothing is held but what is on its way.
+
+    Example::
+
+        def train_model(train, validation):
+            for epoch in range(3):
+                for batch in train.iter_batches(batch_size=256, format="torch"):
+                    ...                             # {'column': tensor}
+            frame = validation.to_pandas()          # the whole share, where it fits into memory
+    """
+
+    def __init__(self, rows: ParquetRows, rank: int, world_size: int) -> None:
+        self._rows, self.rank, self.world_size = rows, rank, world_size
+        sharded = rows.sharded and world_size > 1
+        self._start, self._stop = share_of(rows.rows, rank, world_size) if sharded else (0, rows.rows)
+        self._least = rows.rows // world_size if sharded else rows.rows
+        self._made: Any = None
+
+    @property
+    def name(self) -> str:
+        """The dataset's name."""
+        return self._rows.name
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns."""
+        return list(self._rows.schema.names)
+
+    @property
+    def total_rows(self) -> int:
+        """Number of rows of the whole dataset."""
+        return self._rows.rows
+
+    def __len__(self) -> int:
+        return self._stop - self._start
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        part = f"{len(self)} of {self.total_rows} rows, rank {self.rank} of {self.world_size}"
+        return f"Shard({self.name!r}, {part}, columns {', '.join(self.columns)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_made": None}
+
+    def count(self) -> int:
+        """Return the number of rows of the share."""
+        return len(self)
+
+    def whole(self) -> Shard:
+        """Return all rows of the dataset, as a shard that every worker may read by itself."""
+        return Shard(replace(self._rows, sharded=False), self.rank, self.world_size)
+
+    def iter_batches(
+        self,
+        *,
+        batch_size: int | None = 256,
+        format: Format | None = None,  # noqa: A002  what a reader looks for
+        batch_format: str | None = "default",
+        prefetch_batches: int = 1,
+        drop_last: bool = False,
+        local_shuffle_buffer_size: int | None = None,
+        local_shuffle_seed: int | None = None,
+    ) -> Iterable[Any]:
+        """Return the rows in batches; iterate again for another pass.
+
+        :param batch_size: rows of a batch; None: blocks as they come, whose number differs between workers.
+        :param format: numpy (the default: a dict of arrays), pandas, pyarrow or torch (a dict of tensors);
+            `batch_format` is Ray's word for it.
+        :param prefetch_batches: how many are made ready meanwhile.
+        :param drop_last: whether to leave out the last batch where it is not full.
+        :param local_shuffle_buffer_size: rows that are mixed with each other on the way.
+        :param local_shuffle_seed: makes the mixing the same each time.
+        """
+        common: dict[str, Any] = {
+            "batch_size": batch_size,
+            "prefetch_batches": prefetch_batches,
+            "drop_last": drop_last,
+            "local_shuffle_buffer_size": local_shuffle_buffer_size,
+            "local_shuffle_seed": local_shuffle_seed,
+        }
+        if batch_size is not None and (isinstance(batch_size, bool) or batch_size < 1):
+            raise ValueError(f"iter_batches(batch_size={batch_size!r}): a number of rows, 1 or more")
+        if format == "torch":
+            return self.iter_torch_batches(**common)
+        if format not in (None, "numpy", "pandas", "pyarrow"):
+            raise ValueError(f"iter_batches(format={format!r}): one of numpy, pandas, pyarrow, torch")
+        return super().iter_batches(**common, batch_format=format or batch_format)
+
+    def to_pandas(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """Return the whole share as a DataFrame, in this worker's memory.
+
+        :param columns: only these.
+        """
+        import pandas as pd
+
+        batches: Iterable[Any] = self._iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=1)
+        parts = [batch if columns is None else batch[columns] for batch in batches]
+        return pd.concat(parts, ignore_index=True, copy=False) if len(parts) > 1 else parts[0].copy()
+
+    # -- what Ray's DataIterator asks for ----------------------------------------------------------------------------
+
+    def _inner(self) -> Any:
+        if self._made is None:
+            self._made = _dataset(self._rows, self._start, self._stop).iterator()
+        return self._made
+
+    def _to_ref_bundle_iterator(self) -> Any:
+        return self._inner()._to_ref_bundle_iterator()
+
+    def _get_dataset_tag(self) -> Any:
+        return self._inner()._get_dataset_tag()
+
+    def stats(self) -> str:
+        """Return Ray's account of the last pass."""
+        return str(self._inner().stats())
+
+    def schema(self) -> Any:
+        """Return columns and types, as Ray's Schema."""
+        return ray.data.Schema(self._rows.schema, data_context=self.get_context())
+
+    def get_context(self) -> Any:
+        """Return Ray's settings of the dataset."""
+        return self._inner().get_context()
+
+    def _create_batch_iterator(self, ref_bundles_iter: Any, prefetch_bytes_callback: Any = None, **kwargs: Any) -> Any:
+        return _EvenBatches(
+            ref_bundles_iter,
+            prefetch_bytes_callback=prefetch_bytes_callback,
+            even=(len(self), self._least),
+            **kwargs,
+        )
+
+    def _iter_batches(self, **kwargs: Any) -> Iterable[Any]:
+        return _Batches(super()._iter_batches(**kwargs))
+
+
+class _Batches:
+    """Batches, whose reading's errors are told in their own words."""
+
+    def __init__(self, batches: Iterable[Any]) -> None:
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            yield from self._batches
+        except ray.exceptions.RayTaskError as error:
+            cause: Any = error
+            while cause is not None and not isinstance(cause, RayNodeError):
+                cause = getattr(cause, "cause", None) or cause.__cause__
+            if cause is None:
+                raise
+            raise CatalogError(str(cause)) from None
+
+
+class _EvenBatches(BatchIterator):
+    """As many batches as every other worker gets."""
+
+    def __init__(self, *args: Any, even: tuple[int, int], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._even = even
+
+    def _blocks_to_batches(self, blocks: Iterator[Any]) -> Any:
+        batches: Any = super()._blocks_to_batches(blocks)
+        if self._batch_size is not None:
+            batches._batcher = _EvenBatcher(batches._batcher, self._batch_size, *self._even, drop_last=self._drop_last)
+        return batches
+
+
+class _EvenBatcher:
+    """Lets the last batch have one row more, where otherwise that row would be a batch that others do not have."""
+
+    def __init__(self, batcher: Any, size: int, rows: int, least: int, *, drop_last: bool) -> None:
+        self._batcher, self._size, self._rows = batcher, size, rows
+        self._left = least // size if drop_last else -(-least // size)
+        self._most = size if drop_last else size + 1
+
+    def add(self, block: Any) -> None:
+        self._batcher.add(block)
+
+    def done_adding(self) -> Any:
+        return self._batcher.done_adding()
+
+    def has_batch(self) -> bool:
+        if self._left == 1 and self._rows == self._most:
+            self._batcher._batch_size = self._most
+        return bool(self._left > 0 and self._batcher.has_batch())
+
+    def has_any(self) -> bool:
+        return bool(self._left > 0 and self._batcher.has_any())
+
+    def next_batch(self) -> Any:
+        block = self._batcher.next_batch()
+        self._rows -= BlockAccessor.for_block(block).num_rows()
+        self._left -= 1
+        return block
+
+
+class _ParquetSource(Datasource):
+    """Rows of a dataset as tasks of Ray, one after the other."""
+
+    def __init__(self, rows: ParquetRows, start: int, stop: int) -> None:
+        super().__init__()
+        self._rows = rows
+        self._cuts = rows.cuts(start, stop, _TASK)
+
+    def get_name(self) -> str:
+        return "Parquet"
+
+    def estimate_inmemory_data_size(self) -> int:
+        return sum(stop - start for start, stop in self._cuts) * self._rows.row_bytes
+
+    @property
+    def number(self) -> int:
+        """Number of tasks."""
+        return len(self._cuts)
+
+    def get_read_tasks(self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None) -> Any:
+        # The dataset's description goes into the object store once, not into each task.
+        rows = ray.put(self._rows)
+        return [
+            ReadTask(
+                partial(_read, rows, start, stop),
+                BlockMetadata(  # type: ignore[no-untyped-call]
+                    num_rows=stop - start,
+                    size_bytes=(stop - start) * self._rows.row_bytes,
+                    input_files=None,
+                    exec_stats=None,
+                ),
+                schema=self._rows.schema,
+                per_task_row_limit=per_task_row_limit,
+            )
+            for start, stop in self._cuts
+        ]
+
+
+def _read(rows: Any, start: int, stop: int) -> Iterator[Any]:
+    return ray.get(rows).read(start, stop)  # type: ignore[no-any-return]
+
+
+def _dataset(rows: ParquetRows, start: int, stop: int) -> Any:
+    """Return the Ray Dataset of some rows, read by one process at a time on this machine.
+
+    Each reading process asks for 0 CPUs: where the workers hold all, it would wait for ever for one.
+    """
+    logging.getLogger("ray.data").setLevel(logging.WARNING)
+    here = ray.get_runtime_context().get_node_id()
+    source = _ParquetSource(rows, start, stop)
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = False
+    context.target_max_block_size = _BLOCK
+    context.execution_options.preserve_order = True
+    context.execution_options.resource_limits = ray.data.ExecutionResources(object_store_memory=_AHEAD)
+    context.scheduling_strategy = NodeAffinitySchedulingStrategy(here, soft=True)
+    with ray.data.DataContext.current(context):
+        dataset = ray.data.read_datasource(
+            source,
+            num_cpus=0,
+            concurrency=1,
+            override_num_blocks=source.number,
+        )
+    dataset.set_name(rows.name)
+    return dataset
+
+
+class Shares(ray.train.DataConfig):
+    """Gives each worker its shard; Ray Train asks for it at each start of the workers, also with another number."""
+
+    def __init__(self) -> None:
+        # No dataset is split by Ray: its split leaves out rows, and makes the workers wait for each other at each pass.
+        super().__init__(datasets_to_split=[])
+
+    def configure(  # type: ignore[override]  # what Ray calls a dataset is ours here
+        self,
+        datasets: Mapping[str, ParquetRows],
+        world_size: int,
+        worker_handles: Any = None,
+        worker_node_ids: Any = None,
+        **kwargs: Any,
+    ) -> list[dict[str, Shard]]:
+        """Return the shards of each rank by name."""
+        check_shares(datasets, world_size)
+        return [{name: Shard(rows, rank, world_size) for name, rows in datasets.items()} for rank in range(world_size)]
+
+
+def trainer_arguments(datasets: Mapping[str, ParquetRows]) -> dict[str, Any]:
+    """Return the arguments of a Ray Trainer that give its workers the datasets."""
+    return {"datasets": dict(datasets), "dataset_config": Shares()} if datasets else {}
+
+
+def shard(name: str = "train") -> Shard:
+    """Return this worker's shard of a dataset; call it on a worker of a training.
+
+    :raises RayNodeError: the training has no dataset of that name.
+    """
+    try:
+        found = ray.train.get_dataset_shard(name)
+    except KeyError:
+        found = None
+    if found is None:
+        raise RayNodeError(
+            f"the training has no dataset {name!r}: name the argument that holds its reference in ray_train.data, e.g. "
+            f"data: {{{name}: rows}}"
+        )
+    return found  # type: ignore[no-any-return]
+
+
+def with_shards(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a worker's inputs, with its shard where a dataset stands."""
+
+    def resolve(value: Any) -> Any:
+        if isinstance(value, DatasetArgument):
+            return shard(value.name)
+        if isinstance(value, dict):
+            return {key: resolve(each) for key, each in value.items()}
+        return value
+
+    return {name: resolve(value) for name, value in inputs.items()}
