@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from airflow_provider_raynode import catalog as catalog
     from airflow_provider_raynode.argo.run_task import execute_ray_node as execute_ray_node
+    from airflow_provider_raynode.boosting import lightgbm_callback as lightgbm_callback
+    from airflow_provider_raynode.boosting import xgboost_callback as xgboost_callback
     from airflow_provider_raynode.catalog import CatalogRef as CatalogRef
     from airflow_provider_raynode.config import RayConfig as RayConfig
     from airflow_provider_raynode.hooks.ray import RayHook as RayHook
@@ -46,10 +48,12 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "get_checkpoint": ("runtime.session", "get_checkpoint"),
     # `json` is public at the package's root only: inside the package the name stays the standard library's.
     "json": ("returns", "json_value"),
+    "lightgbm_callback": ("boosting", "lightgbm_callback"),
     "metric": ("returns", "metric"),
     "pickled": ("returns", "pickled"),
     "ray_node": ("task_groups.ray_node", "ray_node"),
     "report": ("runtime.session", "report"),
+    "xgboost_callback": ("boosting", "xgboost_callback"),
 }
 
 __all__ = ["__version__", "catalog", *_PUBLIC]

@@ -57,6 +57,22 @@ class NodeContext:
             raise RayNodeError(f"context().shard({name!r}) works only in a training: ray_train names its datasets")
         return self.shards(name)
 
+    def lightgbm_params(self) -> dict[str, Any]:
+        """Return the parameters with which the workers' calls of `lightgbm.train` build one model; {} for one worker.
+
+        :raises RayNodeError: a training of several workers without `trainer: lightgbm`.
+        """
+        if self.world_size == 1:
+            return {}
+        from ray.train.lightgbm import get_network_params
+
+        network = get_network_params()
+        if not network:
+            raise RayNodeError(
+                "context().lightgbm_params(): ray_train.trainer is not lightgbm, so no network is set up"
+            )
+        return {"tree_learner": "data_parallel", "pre_partition": True, **network}
+
     def connection(self, conn_id: str) -> NodeConnection:
         """Return the Airflow connection that the node declares in `secrets` as `conn:ID`.
 

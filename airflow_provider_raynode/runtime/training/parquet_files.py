@@ -64,7 +64,7 @@ def sources_of(dataset: str, value: Any, catalog: Catalog) -> list[tuple[Source,
     if isinstance(value, str) and ("://" in value or value.startswith("/")):
         return _of_object(dataset, value, catalog, None)
     raise CatalogError(
-        f"dataset {dataset!r} is a {type(value).__name__} ({repr(value)[:60]}): give a CatalogRef to parquet, an "
+        f"dataset {dataset!r} is of type {type(value).__name__} ({repr(value)[:60]}): give a CatalogRef to parquet, an "
         "absolute path or a URI, or a list of them"
     )
 

@@ -246,7 +246,7 @@ class _ParquetSource(Datasource):
     """Rows of a dataset as tasks of Ray, one after the other."""
 
     def __init__(self, rows: ParquetRows, start: int, stop: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._rows = rows
         self._cuts = rows.cuts(start, stop, _TASK)
 
@@ -267,7 +267,7 @@ class _ParquetSource(Datasource):
         return [
             ReadTask(
                 partial(_read, rows, start, stop),
-                BlockMetadata(  # type: ignore[no-untyped-call]
+                BlockMetadata(
                     num_rows=stop - start,
                     size_bytes=(stop - start) * self._rows.row_bytes,
                     input_files=None,
