@@ -55,7 +55,9 @@ class Admission:
         self._first = self._look()
         self._last = self._first
         if self._first.problem is not None:
-            log.warning("raynode: %s: it is not this job's result, and the search goes on", self._first.problem)
+            log.warning(
+                "raynode: %s: it is not this job's result, and the %s goes on", self._first.problem, spec.config.work
+            )
 
     def result(self) -> NodeResult | None:
         """Return the result that this driver ends with, None where it has to work.
@@ -94,7 +96,8 @@ class Admission:
 
     def adopted(self, earlier: NodeResult) -> NodeResult:
         """Return the success of an earlier attempt as this one's."""
-        text = f"the result is that of attempt {earlier.attempt}, whose driver was still at work on the same search"
+        work = self._spec.config.work
+        text = f"the result is that of attempt {earlier.attempt}, whose driver was still at work on the same {work}"
         return earlier.model_copy(
             update={
                 "submission_id": self._spec.submission_id,

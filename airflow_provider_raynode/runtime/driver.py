@@ -85,7 +85,7 @@ class Driver:
         self.spec = spec
         self._sha256 = sha256
         self._drivers = attempt.at(spec.drivers_prefix)
-        self._lease = Lease(self._drivers, spec.submission_id, lost=self._end_without_lease)
+        self._lease = Lease(self._drivers, spec.submission_id, lost=self._end_without_lease, work=spec.config.work)
         self._attempt = attempt.guarded(self._lease.check)
         self._embedded = embedded
         self._deadline_s = deadline_s
@@ -124,11 +124,11 @@ class Driver:
         return 1
 
     def _found(self) -> NodeResult | None:
-        """Return the result that there is without any work of this driver's; else the search is its own from now on."""
+        """Return the result that there is without any work of this driver's; else the work is its own from now on."""
         admission = Admission(self.spec, self._sha256, self._attempt)
         result = admission.result()
         if result is None:
-            self._watch.waits_for = "another one that works on its search"
+            self._watch.waits_for = f"another one that works on its {self.spec.config.work}"
             held = admission.wait(self._lease)
             self._watch.waits_for = ""
             result = admission.result()
@@ -136,14 +136,17 @@ class Driver:
                 self._lease.release()
         if result is not None:
             log.info(
-                "raynode: the job %s ended before as %s: no trial is run, and its result stays as it is",
+                "raynode: the job %s ended before as %s: no %s is run, and its result stays as it is",
                 result.submission_id,
                 result.state,
+                self._work.unit,
             )
             return result
         held_by_search(self._lease)
         if (earlier := admission.finished_before()) is not None:
-            log.info("raynode: attempt %d of the same search has succeeded meanwhile", earlier.attempt)
+            log.info(
+                "raynode: attempt %d of the same %s has succeeded meanwhile", earlier.attempt, self.spec.config.work
+            )
             return admission.adopted(earlier)
         admission.set_aside(self._drivers, self._lease.number, self._attempt.write_bytes)
         return None
@@ -185,7 +188,8 @@ class Driver:
 
     def _end_stopped(self, number: int) -> None:
         name = signal.Signals(number).name
-        self._end(NodeFailure(type=STOPPED, message=f"the job was stopped ({name}) before its search ended"))
+        work = self.spec.config.work
+        self._end(NodeFailure(type=STOPPED, message=f"the job was stopped ({name}) before its {work} ended"))
 
     def _end(self, failure: NodeFailure) -> None:
         """End this process at once with `failure` as its result; called from a signal handler or the watch's thread."""
@@ -203,7 +207,7 @@ class Driver:
         self._exit()
 
     def _end_without_lease(self, reason: str) -> NoReturn:
-        """End this process at once, writing nothing any more: another driver may work on the search."""
+        """End this process at once, writing nothing any more: another driver may do the work."""
         os.write(1, f"raynode: FAILED: LeaseLost: {reason}; this driver ends, and leaves all as it is\n".encode())
         self._exit()
 
@@ -216,7 +220,7 @@ class Driver:
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
-        """Hold the job to its limits, in a thread: the search itself may be deep in Ray."""
+        """Hold the job to its limits, in a thread: the work itself may be deep in Ray."""
         from airflow_provider_raynode.runtime.limits import Watch
         from airflow_provider_raynode.runtime.workflow_watch import WorkflowWatch
 
@@ -265,7 +269,7 @@ class Driver:
         )
 
     def _seal(self, result: NodeResult) -> None:
-        """Write the result, and let another driver have the search."""
+        """Write the result, and let another driver have the work."""
         self._lease.confirm()
         try:
             self._attempt.write_bytes(f"{self.spec.attempt_prefix}/result.json", seal(result))
@@ -288,7 +292,7 @@ class Driver:
                     output.drain()
 
     def _check_libraries(self) -> None:
-        """Check that the search algorithm and the scheduler can run here.
+        """Check that what the config names can run here.
 
         :raises ConfigError: a library is missing; the message says on which machine.
         """

@@ -196,7 +196,7 @@ def end_with(parent: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(_POLL_S)
-        os.write(1, f"The process that started this search (pid {parent}) is gone: stopping.\n".encode())
+        os.write(1, f"The process that started this job (pid {parent}) is gone: stopping.\n".encode())
         kill()
         if FOLDER in os.environ:
             shutil.rmtree(os.environ[FOLDER], ignore_errors=True)

@@ -1,4 +1,4 @@
-"""The lease on a search: one driver at a time works on it; one that has died, or is cut off, loses it.
+"""The lease on a node's work: one driver at a time works on it; one that has died, or is cut off, loses it.
 
 Each driver that works on a search creates the next numbered file in the search's folder of drivers, which the storage
 lets one of them do, and then rewrites it every few seconds with a counter. The highest number holds the lease. Who
@@ -110,6 +110,7 @@ class Lease:
     :param folder: the catalog at the search's folder of drivers.
     :param submission_id: this driver's job, for those who wait.
     :param lost: ends this process; called from whatever thread finds out, with the reason.
+    :param work: the word for what the node runs, for messages.
     :param clock: gives seconds; see `boot_clock`.
     :param sleep: waits for seconds.
     """
@@ -120,6 +121,7 @@ class Lease:
         submission_id: str,
         *,
         lost: Callable[[str], NoReturn],
+        work: str = "search",
         life_s: float = LIFE_S,
         fence_s: float = FENCE_S,
         renewal_s: float | None = None,
@@ -129,6 +131,7 @@ class Lease:
         self._folder = folder
         self._submission_id = submission_id
         self._lost = lost
+        self._work = work
         self._life_s = life_s
         self._fence_s = fence_s
         self._renewal_s = renewal_s or (_LOCAL_RENEWAL_S if folder.is_local else _REMOTE_RENEWAL_S)
@@ -178,9 +181,10 @@ class Lease:
             if seen is not None and told != seen.number:
                 told = seen.number
                 log.info(
-                    "raynode: waiting: %s works on this search. This one goes on when that one has ended, or has "
+                    "raynode: waiting: %s works on this %s. This one goes on when that one has ended, or has "
                     "not been heard of for %g s",
                     seen,
+                    self._work,
                     self._life_s,
                 )
             if over():
@@ -205,7 +209,7 @@ class Lease:
         for run in (self._renew_on, self._guard_time):
             threading.Thread(target=run, name=f"raynode-lease-{run.__name__}", daemon=True).start()
         if silent is not None:
-            log.info("raynode: %s has not been heard of for %g s: taking over its search", silent, self._life_s)
+            log.info("raynode: %s has not been heard of for %g s: taking over its %s", silent, self._life_s, self._work)
             self._await_stillness(silent)
         return True
 
@@ -231,7 +235,7 @@ class Lease:
         :raises LeaseLostError: it has none yet, or has given it back.
         """
         if not self.held:
-            raise LeaseLostError("this driver does not work on the search: it writes nothing")
+            raise LeaseLostError(f"this driver does not work on the {self._work}: it writes nothing")
         if self._clock() - self._renewed > self._fence_s:
             self.confirm()
 
@@ -243,7 +247,7 @@ class Lease:
             except CatalogError as error:
                 if self._clock() - self._renewed > self._fence_s:
                     self._lose(f"its lease could not be renewed for {self._clock() - self._renewed:.0f} s: {error}")
-                log.warning("raynode: the lease on the search cannot be renewed: %s", error)
+                log.warning("raynode: the lease on the %s cannot be renewed: %s", self._work, error)
 
     def release(self) -> None:
         """Give the lease back: whoever waits takes it at once."""
@@ -264,11 +268,11 @@ class Lease:
         begin = self._clock()
         if not self._folder.is_local and not self._is_own(self.number):
             # Where storage does not create exclusively, another may have written the same name.
-            self._lose(f"{self._read(self.number)} has taken over the search")
+            self._lose(f"{self._read(self.number)} has taken over the {self._work}")
         self._counter += 1
         self._folder.rewrite_bytes(self._uri(self.number), self._record(WORKS))
         if self._folder.exists(self._uri(self.number + 1)):
-            self._lose(f"{self._read(self.number + 1)} has taken over the search")
+            self._lose(f"{self._read(self.number + 1)} has taken over the {self._work}")
         self._renewed, self._awake_s = begin, 0.0
 
     def _renew_on(self) -> None:
@@ -284,8 +288,9 @@ class Lease:
                     wait = min(_RETRY_S, self._renewal_s)
                     if not told:
                         log.warning(
-                            "raynode: the lease on the search cannot be renewed; if that lasts for %g s, this driver "
+                            "raynode: the lease on the %s cannot be renewed; if that lasts for %g s, this driver "
                             "ends, since another may take over: %s",
+                            self._work,
                             self._fence_s,
                             error,
                         )

@@ -24,6 +24,12 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.runtime.work import Work
 
 _POLL_S = 0.5
+_AFTER_DEADLINE = {
+    "search": "a retry goes on from the trials that have finished",
+    "training": "a retry goes on from its last whole checkpoint",
+    "map": "a retry goes on from the items that have finished",
+    "function": "a retry starts the function anew, with as little time: raise the deadline",
+}
 # How long before its deadline a job ends itself: a part of it, within bounds in seconds.
 _MARGIN, _LEAST_MARGIN_S, _MOST_MARGIN_S = 0.05, 5.0, 60.0
 
@@ -82,7 +88,7 @@ class Watch:
         if self._left_s is not None and elapsed > self._left_s:
             message = (
                 f"the job's deadline ({self._deadline_s:g} s from the start of its cluster) was near, and it was "
-                "stopped: a retry goes on from the trials that have finished"
+                f"stopped: {_AFTER_DEADLINE[self._spec.config.work]}"
             )
             return NodeFailure(type=DEADLINE, message=message)
         if limits.run_timeout_s is not None and elapsed > limits.run_timeout_s:

@@ -1,4 +1,4 @@
-"""The workflow that a job belongs to: a driver that sees it stopped, over or gone ends its own search.
+"""The workflow that a job belongs to: a driver that sees it stopped, over or gone ends its own work.
 
 A workflow that is ended by `argo stop` deletes its RayJobs itself. This is for the rest: `argo terminate`, which runs
 no exit handler, and a controller that is dead.
@@ -80,10 +80,10 @@ class WorkflowWatch:
                     log.warning("%s: %s", _not_watched(f"{self._namespace}/{self._name}"), error)
                     return
                 if not self._silent:
-                    log.warning("The search goes on while its workflow cannot be looked at: %s", error)
+                    log.warning("The work goes on while its workflow cannot be looked at: %s", error)
                 self._silent, reason = True, ""
             if reason and not self._stop.is_set():
-                message = f"the job ended itself before its search ended: {reason}"
+                message = f"the job ended itself before its work ended: {reason}"
                 self._end(NodeFailure(type=STOPPED, message=message))
                 return
             self._stop.wait(self._interval_s * (1 + _JITTER * random.random()))
@@ -118,4 +118,4 @@ def _mapping(found: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _not_watched(workflow: str) -> str:
-    return f"Whether the workflow {workflow} goes on is not looked at: only time limits end a search that it leaves"
+    return f"Whether the workflow {workflow} goes on is not looked at: only time limits end work that it leaves"
