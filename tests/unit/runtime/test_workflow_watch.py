@@ -111,7 +111,7 @@ def test_without_the_right_it_looks_once(kubernetes: Kubernetes, watch: Any, cap
     time.sleep(0.5)
     assert looks(kubernetes) == 1
     assert not ended
-    assert "only time limits end a search" in caplog.text
+    assert "only time limits end work" in caplog.text
     assert "{apiGroups: ['argoproj.io'], resources: [workflows], verbs: [get]}" in caplog.text
 
 

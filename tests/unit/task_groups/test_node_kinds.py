@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG, task
 
-from airflow_provider_raynode import RayFanOutOperator, RayTaskOperator, RayTrainOperator, RayTuneOperator
+from airflow_provider_raynode import RayFanOutOperator, RayTaskOperator, RayTrainOperator, RayTuneOperator, pickled
 from airflow_provider_raynode import ray_node as make_node
 from airflow_provider_raynode.exceptions import BindingError, ConfigError
 from airflow_provider_raynode.operators.execution import RayExecutionOperator
@@ -29,6 +29,7 @@ def fit(x: float) -> dict[str, float]:
         ({**SEARCH, **TRAINING}, "tune", RayTuneOperator),
         (TRAINING, "train", RayTrainOperator),
         ({}, "run", RayTaskOperator),
+        ({"ray_map": {"over": "x"}}, "run", RayTaskOperator),
         ("{{ params.config }}", "tune", RayExecutionOperator),
     ],
 )
@@ -93,6 +94,40 @@ def takes_config(config: dict[str, Any]) -> dict[str, float]:
         ({"python_callable": takes_config, "ray_config": TRAINING}, BindingError, "'config' gets no value"),
         ({"op_kwargs": {"x": 1, "y": 2}, "ray_config": TRAINING}, BindingError, "op_kwargs has 'y'"),
         ({"ray_config": {"ray_trian": {}}}, ConfigError, "did you mean 'ray_train'"),
+        (
+            {"ray_config": {"ray_map": {"over": "x"}}},
+            ConfigError,
+            "ray_map.over: op_kwargs has no 'x'; there is nothing",
+        ),
+        (
+            {"ray_config": {"ray_map": {"over": "xs"}}, "op_kwargs": {"x": [1]}},
+            ConfigError,
+            "ray_map.over: op_kwargs has no 'xs', did you mean 'x'?",
+        ),
+        (
+            {"python_callable": "pkg.mod:fn", "ray_config": {"ray_map": {"over": "y"}}, "op_kwargs": {"x": [1]}},
+            ConfigError,
+            "ray_map.over: op_kwargs has no 'y'; there is x",
+        ),
+        (
+            {"ray_config": {"ray_train": {"data": {"train": "rows"}}}, "op_kwargs": {"x": 1}},
+            ConfigError,
+            "ray_train.data.train: op_kwargs has no 'rows'; there is x",
+        ),
+        (
+            {
+                "ray_config": {"ray_train": {"metric": "score", "mode": "max"}},
+                "op_kwargs": {"x": 1},
+                "returns": [pickled("score")],
+            },
+            ConfigError,
+            r"'score' is the metric of the training \(ray_train.metric\)",
+        ),
+        (
+            {"ray_config": TRAINING, "op_kwargs": {"x": 1}, "returns": ["training_iteration"]},
+            ConfigError,
+            "'training_iteration' is counted by the node itself",
+        ),
     ],
 )
 def test_what_is_refused_at_parse_time(arguments: dict[str, Any], error: type[Exception], message: str) -> None:
