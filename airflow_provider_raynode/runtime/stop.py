@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ray.tune import Stopper
 
 from airflow_provider_raynode.config.tune import RayTune
+from airflow_provider_raynode.runtime.bounds import reached
 from airflow_provider_raynode.runtime.names import key_of
 
 
@@ -23,16 +23,11 @@ class Bounds(Stopper):
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """Whether this report reaches a bound."""
-        return any(self._reached(key, bound, result.get(key)) for key, bound in self._bounds.items())
+        return any(reached(result.get(key), bound, falling=key in self._falling) for key, bound in self._bounds.items())
 
     def stop_all(self) -> bool:
         """Never: a bound ends a trial, not the search."""
         return False
-
-    def _reached(self, key: str, bound: float, value: Any) -> bool:
-        if not isinstance(value, int | float) or math.isnan(value):
-            return False
-        return value <= bound if key in self._falling else value >= bound
 
 
 def build_stop(search: RayTune) -> Bounds | None:

@@ -1,0 +1,326 @@
+"""Watches the ranks of a training from Ray's controller: what can never meet ends with an error that names the ranks.
+
+Ray's `report` and its collectives wait, without a limit, until every rank has come. The controller polls each worker
+anyway; here it also asks them how often they have met the others. A rank that has returned comes no more, one that is
+late for too long hangs, and a rank's error is told before those that it causes in the others. No report costs a call
+for that: only a stop rule does, on which the ranks agree.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerCallback, WorkerGroupCallback
+from ray.train.v2.api.exceptions import WorkerGroupError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from airflow_provider_raynode.exceptions import RayNodeError
+from airflow_provider_raynode.runtime.training.rank import RankError, Word, attach, stack_of_rank, word_of_rank
+from airflow_provider_raynode.runtime.training.stacks import state_of
+from airflow_provider_raynode.runtime.training.stop import Stop
+from airflow_provider_raynode.spec import NodeFailure
+
+if TYPE_CHECKING:
+    from ray.train.v2._internal.execution.controller.state import TrainControllerState
+    from ray.train.v2._internal.execution.worker_group import (
+        Worker,
+        WorkerGroup,
+        WorkerGroupContext,
+        WorkerGroupPollStatus,
+    )
+
+log = logging.getLogger("airflow_provider_raynode.training")
+
+# Seconds that a rank may let the others wait in a report or a barrier, where the config does not say.
+LATE_S = 1800.0
+# Seconds between two questions to the ranks, and between those to ranks that others no longer wait for.
+_ASK_S, _ASK_SOON_S = 1.0, 0.2
+# Seconds for the other ranks' word once one has failed, and for the stack of one that does not answer.
+_WORD_S, _STACK_S = 3.0, 10.0
+
+
+class RanksDisagreeError(RayNodeError):
+    """The ranks do not call `report` equally often: no retry mends that."""
+
+
+class WorkersMissingError(RayNodeError):
+    """The workers did not start anew in time."""
+
+
+@dataclass
+class _Group:
+    """The workers of one start of the training."""
+
+    workers: list[Worker]
+    # Reports that Ray has taken, by rank.
+    taken: dict[int, int]
+    words: dict[int, Word] = field(default_factory=dict)
+    pending: dict[int, Any] = field(default_factory=dict)
+    asked: float = float("-inf")
+    # When it was first seen that a rank waits, by rank and meeting.
+    waits: dict[tuple[int, int], float] = field(default_factory=dict)
+    progress: float = field(default_factory=time.monotonic)
+
+
+class Rendezvous(ControllerCallback, WorkerGroupCallback, WorkerCallback):
+    """A callback for Ray's RunConfig, on the controller and, as the copy that Ray sends along, on each worker.
+
+    :param stop: when the training ends by itself; None: when its function returns.
+    :param report_timeout_s: seconds that a rank may let the others wait, or all of them go without a report; None: only
+        the first, for half an hour.
+    :param start_timeout_s: seconds that the workers may take to start anew; None: without end.
+    """
+
+    def __init__(
+        self,
+        *,
+        stop: Stop | None = None,
+        report_timeout_s: float | None = None,
+        start_timeout_s: float | None = None,
+    ) -> None:
+        self._stop = stop or None
+        self._timeout_s = report_timeout_s
+        self._start_timeout_s = start_timeout_s
+        self._begin: float | None = None
+        self._waiting_since: float | None = None
+        self._group: _Group | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """The copy on a worker knows nothing of the group, and of the budget what is left of it."""
+        stop = self._stop
+        if stop is not None and stop.budget_s is not None and self._begin is not None:
+            stop = replace(stop, budget_s=max(stop.budget_s - (time.monotonic() - self._begin), 0.0))
+        return {**vars(self), "_stop": stop, "_group": None, "_begin": None, "_waiting_since": None}
+
+    # -- on a worker
+
+    def after_init_train_context(self) -> None:
+        """Ray has told the worker its rank."""
+        attach(self._stop)
+
+    # -- on the controller
+
+    def before_worker_group_start(self, worker_group_context: WorkerGroupContext) -> None:
+        """The budget counts from the first start."""
+        if self._begin is None:
+            self._begin = time.monotonic()
+
+    def after_worker_group_start(self, worker_group: WorkerGroup) -> None:
+        """A new start: other processes, and as many as there is room for."""
+        workers = worker_group.get_workers()
+        self._group = _Group(workers, dict.fromkeys(range(len(workers)), 0))
+
+    def before_worker_group_shutdown(self, worker_group: WorkerGroup) -> None:
+        """These workers end."""
+        self._group = None
+
+    def after_controller_state_update(
+        self, previous_state: TrainControllerState, current_state: TrainControllerState
+    ) -> None:
+        """Give up where the workers do not come back; that they come at all is another limit's to watch."""
+        name = type(current_state).__name__
+        if self._begin is None or name in ("RunningState", "PreemptingState") or current_state.is_terminal():
+            self._waiting_since = None
+            return
+        if self._waiting_since is None:
+            self._waiting_since = time.monotonic()
+        waited = time.monotonic() - self._waiting_since
+        if self._start_timeout_s is not None and waited > self._start_timeout_s and name != "ShuttingDownState":
+            raise WorkersMissingError(
+                f"the training's workers did not start anew within {self._start_timeout_s:g} s (startup_timeout_s): "
+                f"the cluster has {_resources(ray.cluster_resources())}, free of it: "
+                f"{_resources(ray.available_resources())}"
+            )
+
+    def after_worker_group_poll_status(self, worker_group_status: WorkerGroupPollStatus) -> None:
+        """Look at the ranks, each time that Ray has."""
+        group, statuses = self._group, worker_group_status.worker_statuses
+        if group is None:
+            return
+        for rank, status in statuses.items():
+            if status.training_report is not None:
+                group.taken[rank] += 1
+                group.progress = time.monotonic()
+        if worker_group_status.errors:
+            _ask_for_errors(group, worker_group_status)
+        elif worker_group_status.finished:
+            if worker_group_status.get_preemption_info() is None:
+                _check_equal(group)
+        else:
+            some_returned = any(not status.running for status in statuses.values())
+            self._ask(group, _ASK_SOON_S if some_returned else _ASK_S)
+            _check_returned(group)
+            self._check_late(group)
+
+    def _ask(self, group: _Group, interval_s: float) -> None:
+        """Take the ranks' answers that have come, and ask again; nothing waits for them here."""
+        now = time.monotonic()
+        if group.pending:
+            done, _ = ray.wait(list(group.pending.values()), num_returns=len(group.pending), timeout=0)
+            for rank in [rank for rank, ref in group.pending.items() if ref in done]:
+                self._take(group, rank, group.pending.pop(rank))
+        if now - group.asked < interval_s:
+            return
+        group.asked = now
+        for rank, worker in enumerate(group.workers):
+            if rank not in group.pending:
+                group.pending[rank] = worker.execute_async(word_of_rank)
+
+    def _take(self, group: _Group, rank: int, ref: Any) -> None:
+        try:
+            word: Word = ray.get(ref)
+        except Exception:  # the next poll tells of a worker that died
+            return
+        before = group.words.get(rank)
+        if before is None or word.reports > before.reports:
+            group.progress = time.monotonic()
+        group.words[rank] = word
+        if word.waits_in:
+            group.waits.setdefault((rank, word.meetings), time.monotonic())
+
+    def _check_late(self, group: _Group) -> None:
+        """End the start of a training in which a rank hangs; the config says whether another one follows."""
+        now = time.monotonic()
+        limit = LATE_S if self._timeout_s is None else self._timeout_s
+        for word in group.words.values():
+            since = group.waits.get((word.rank, word.meetings), now) if word.waits_in else now
+            if now - since <= limit:
+                continue
+            late = [rank for rank in group.taken if not _has_come(group.words.get(rank), word.meetings)]
+            if late:
+                raise _hang(
+                    group, late, f"rank {word.rank} has waited for {now - since:.0f} s in {_where(word)}", limit
+                )
+        if self._timeout_s is not None and now - group.progress > self._timeout_s:
+            waiting = [word.rank for word in group.words.values() if word.waits_in]
+            late = [rank for rank in group.taken if rank not in waiting] or waiting
+            raise _hang(group, late, f"no rank has made a report for {now - group.progress:.0f} s", self._timeout_s)
+
+
+def _check_returned(group: _Group) -> None:
+    """Raise where a rank waits for one that has returned."""
+    ended = [word for word in group.words.values() if word.ended and word.failure is None]
+    for word in group.words.values():
+        gone = [other for other in ended if other.meetings < word.meetings]
+        if word.waits_in and gone:
+            raise RanksDisagreeError(_disagreement(word, gone))
+
+
+def _disagreement(word: Word, gone: list[Word]) -> str:
+    returned = "; ".join(f"rank {each.rank} returned after {_reports(each.reports)}" for each in gone[:8])
+    more = f" (and {len(gone) - 8} more)" if len(gone) > 8 else ""
+    return (
+        f"{returned}{more}, rank {word.rank} waits for it in {_where(word)}: every rank must call "
+        f"{word.waits_in} the same number of times"
+    )
+
+
+def _check_equal(group: _Group) -> None:
+    """Raise where all have returned, and one made fewer reports: it met the others in something else."""
+    most = max(group.taken.values())
+    short = [rank for rank, count in group.taken.items() if count < most]
+    if short:
+        told = "; ".join(f"rank {rank} made {_reports(group.taken[rank])}" for rank in short[:8])
+        full = next(rank for rank, count in group.taken.items() if count == most)
+        raise RanksDisagreeError(
+            f"{told}, rank {full} made {_reports(most)}: every rank must call report the same number of times"
+        )
+
+
+def _has_come(word: Word | None, meetings: int) -> bool:
+    return word is not None and word.meetings >= meetings
+
+
+def _hang(group: _Group, late: list[int], found: str, limit: float) -> WorkerGroupError:
+    """Return the error of a start in which `late` do not come, with what each of them does."""
+    stacks = _stacks([group.workers[rank] for rank in late[:4]])
+    doing = {rank: stacks[index] for index, rank in enumerate(late[:4])}
+    names = ", ".join(f"rank {rank}" for rank in late[:16]) + (f" and {len(late) - 16} more" if len(late) > 16 else "")
+    verb = "does" if len(late) == 1 else "do"
+    lasts = "; ".join(f"rank {rank}'s last report was its {_nth(_last(group, rank))}" for rank in late[:4])
+    message = f"{names} {verb} not come (report_timeout_s: {limit:g} s): {found}; {lasts}"
+    where = "\n".join(
+        f"rank {rank} on {group.workers[rank].metadata.node_ip} (pid {group.workers[rank].metadata.pid}) is at:\n{text}"
+        for rank, text in doing.items()
+    )
+    failures: dict[int, Exception] = {}
+    for rank in late:
+        failure = NodeFailure(type="RankHangs", message=message, traceback=where, rank=rank)
+        failures[rank] = RankError(failure.to_bytes().decode(), time.time())
+    return WorkerGroupError(f"{message}\n{where}", failures)
+
+
+def _last(group: _Group, rank: int) -> int:
+    word = group.words.get(rank)
+    return max(group.taken[rank], word.reports if word is not None else 0)
+
+
+def _stacks(workers: list[Worker]) -> list[str]:
+    """Return where the function of each worker is: from itself, or where it does not answer, from its machine."""
+    asked: list[Any] = [worker.execute_async(stack_of_rank) for worker in workers]
+    done, _ = ray.wait(asked, num_returns=len(asked), timeout=_WORD_S)
+    texts: list[str] = []
+    for worker, ref in zip(workers, asked, strict=True):
+        try:
+            texts.append(ray.get(ref) if ref in done else _state(worker))
+        except Exception as error:
+            texts.append(f"(it cannot be asked: {type(error).__name__})")
+    return texts
+
+
+def _state(worker: Worker) -> str:
+    there = NodeAffinitySchedulingStrategy(worker.metadata.node_id, soft=False)
+    task = ray.remote(state_of).options(num_cpus=0, max_retries=0, scheduling_strategy=there)
+    return str(ray.get(task.remote(worker.metadata.pid), timeout=_STACK_S))
+
+
+def _ask_for_errors(group: _Group, status: WorkerGroupPollStatus) -> None:
+    """Have every rank's error at hand, also of one that Ray has not heard of yet: the first is the cause."""
+    silent = [rank for rank, each in status.worker_statuses.items() if each.error is None]
+    asked: dict[int, Any] = {rank: group.workers[rank].execute_async(word_of_rank) for rank in silent}
+    if not asked:
+        return
+    done, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=_WORD_S)
+    for rank, ref in asked.items():
+        if ref not in done:
+            continue
+        each = status.worker_statuses[rank]
+        try:
+            word: Word = ray.get(ref)
+        except ray.exceptions.RayActorError as error:
+            each.running = False
+            each.error = WorkerHealthCheckFailedError(
+                f"A worker health check failed.\nWorker info: {group.workers[rank]}", failure=error
+            )
+        except Exception:
+            continue
+        else:
+            if word.failure is not None:
+                each.error = RankError(word.failure.to_bytes().decode(), time.time())
+
+
+def _where(word: Word) -> str:
+    return f"its {_nth(word.reports)} report" if word.waits_in == "report" else f"ray.train.collective.{word.waits_in}"
+
+
+def _reports(count: int) -> str:
+    return f"{count} report{'' if count == 1 else 's'}"
+
+
+def _nth(number: int) -> str:
+    endings = {1: "st", 2: "nd", 3: "rd"}
+    ending = "th" if number % 100 in (11, 12, 13) else endings.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def _resources(amounts: dict[str, float]) -> str:
+    kept: Iterable[tuple[str, float]] = (
+        (name, amount) for name, amount in sorted(amounts.items()) if not name.startswith(("node:", "object_store"))
+    )
+    return ", ".join(f"{name} {amount:g}" for name, amount in kept) or "nothing"
