@@ -200,21 +200,27 @@ def told_by_ray(text: str | None, trial_id: str, reports: int) -> NodeFailure:
     # Ray adds one failure after the other.
     last = re.split(r"^Failure # \d+ \(occurred at [^)]*\)\n", text, flags=re.MULTILINE)[-1].strip()
     if re.search(r"ActorDied|actor (is dead|died)|WorkerCrashed|OutOfMemoryError|worker died", last):
-        for pattern, kind, words in _ENDS:
-            if (match := re.search(pattern, last)) is not None:
-                after = f"after report {reports}" if reports else "before its first report"
-                told = words.format(*match.groups()) if match.groups() else words
-                return NodeFailure(
-                    type=kind,
-                    message=f"the trial's process ended {after}: {told}",
-                    traceback=last,
-                    trial_id=trial_id,
-                )
+        end = end_of_process(last)
+        if end is not None:
+            after = f"after report {reports}" if reports else "before its first report"
+            message = f"the trial's process ended {after}: {end[1]}"
+            return NodeFailure(type=end[0], message=message, traceback=last, trial_id=trial_id)
     line = next((line for line in reversed(last.splitlines()) if line.strip()), last).strip()
     name, _, message = line.partition(": ")
     if message and re.fullmatch(r"[\w.]+(\([\w.]+\))?", name):
         return NodeFailure(type=_plain(name), message=message, traceback=last, trial_id=trial_id)
     return NodeFailure(type="TrialError", message=line, traceback=last, trial_id=trial_id)
+
+
+def end_of_process(text: str) -> tuple[str, str] | None:
+    """Return how a worker's process ended, as a type of failure and in words, by what Ray says; None: it does not say.
+
+    :param text: Ray's own text on the death of an actor or a task.
+    """
+    for pattern, kind, words in _ENDS:
+        if (match := re.search(pattern, text)) is not None:
+            return kind, words.format(*match.groups()) if match.groups() else words
+    return None
 
 
 def _plain(name: str) -> str:

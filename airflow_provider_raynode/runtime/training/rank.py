@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,8 @@ from ray.train.v2._internal.execution import collective_impl
 from ray.train.v2._internal.execution import context as train_context
 
 from airflow_provider_raynode.exceptions import RayNodeError
-from airflow_provider_raynode.runtime.failures import describe, exits_told
+from airflow_provider_raynode.runtime.failures import describe
+from airflow_provider_raynode.runtime.training.failure import RankError
 from airflow_provider_raynode.runtime.training.stacks import answer_signals
 from airflow_provider_raynode.runtime.training.stop import Ending, Stop
 from airflow_provider_raynode.spec import NodeFailure
@@ -33,29 +34,8 @@ _WAITS = {
 }
 
 
-class Stopped(BaseException):
+class Stopped(SystemExit):
     """Ends the author's function at a report: the training stops here, on every rank."""
-
-
-class RankError(RayNodeError):
-    """A rank's own error as it leaves the worker: in words, since Ray may not be able to pass on what was raised.
-
-    :param data: a NodeFailure as JSON.
-    :param at: when it was raised, in seconds since the epoch: of several the first is the cause.
-    """
-
-    def __init__(self, data: str, at: float) -> None:
-        super().__init__(data, at)
-        self.at = at
-
-    @property
-    def failure(self) -> NodeFailure:
-        """What went wrong."""
-        return NodeFailure.from_bytes(self.args[0].encode())
-
-    def __str__(self) -> str:
-        failure = self.failure
-        return f"rank {failure.rank}: {failure.type}: {failure.message}\n{failure.traceback}".rstrip()
 
 
 @dataclass(frozen=True)
@@ -118,6 +98,15 @@ class Rank:
         told = collective_impl.broadcast_from_rank_zero(tuple(ending) if ending else None, caller_method_name="report")
         return Ending(*told) if told else None
 
+    def end_fork(self, status: int) -> None:
+        """End a process that the function forked where it comes out of the function, as it would end in a script."""
+        if os.getpid() != self._pid:
+            os._exit(status)
+
+    def told(self, failure: NodeFailure) -> None:
+        """Keep why the function fails, before the others' errors that come of it."""
+        self.failure = failure
+
     def word(self) -> Word:
         """Return what it does now."""
         thread = self._context.execution_context.training_thread_runner._thread
@@ -169,29 +158,19 @@ def stack_of_rank() -> str:
 
 
 @contextmanager
-def taking_part(
-    mask: Callable[[str], str] = str, record: Callable[[NodeFailure], None] = lambda _: None
-) -> Iterator[Rank]:
-    """Run the author's function in it: its end where the training stops is no error, an error is told with its rank.
-
-    :param mask: hides secrets in a text.
-    :param record: takes a failure before the process ends with it.
-    """
+def taking_part() -> Iterator[Rank]:
+    """Run the author's function in it: its end where the training stops is no error, an error is told with its rank."""
     rank = current()
-
-    def told(failure: NodeFailure) -> None:
-        rank.failure = failure.model_copy(update={"trial_id": None, "rank": rank.number})
-        record(rank.failure)
-
     try:
-        with exits_told(told, ""):
-            yield rank
+        yield rank
+        rank.end_fork(0)
     except BaseException as error:
+        rank.end_fork(1)
         if rank.ending is not None:  # what the function makes of its end is of no more use
             return
-        told(describe(error, "", mask))
-        assert rank.failure is not None
-        raise RankError(rank.failure.to_bytes().decode(), time.time()) from None
+        failure = rank.failure or describe(error, rank=rank.number)
+        rank.failure = failure
+        raise RankError(failure.to_bytes().decode(), time.time()) from None
 
 
 def _waits_in() -> str:

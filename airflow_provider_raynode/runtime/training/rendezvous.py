@@ -21,7 +21,8 @@ from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from airflow_provider_raynode.exceptions import RayNodeError
-from airflow_provider_raynode.runtime.training.rank import RankError, Word, attach, stack_of_rank, word_of_rank
+from airflow_provider_raynode.runtime.training.failure import RankDiedError, RankError, failure_of_rank, is_collateral
+from airflow_provider_raynode.runtime.training.rank import Word, attach, stack_of_rank, word_of_rank
 from airflow_provider_raynode.runtime.training.stacks import state_of
 from airflow_provider_raynode.runtime.training.stop import Stop
 from airflow_provider_raynode.spec import NodeFailure
@@ -37,12 +38,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("airflow_provider_raynode.training")
 
-# Seconds that a rank may let the others wait in a report or a barrier, where the config does not say.
-LATE_S = 1800.0
 # Seconds between two questions to the ranks, and between those to ranks that others no longer wait for.
 _ASK_S, _ASK_SOON_S = 1.0, 0.2
 # Seconds for the other ranks' word once one has failed, and for the stack of one that does not answer.
 _WORD_S, _STACK_S = 3.0, 10.0
+# Ranks that a message names.
+_SHOWN = 4
 
 
 class RanksDisagreeError(RayNodeError):
@@ -65,15 +66,13 @@ class _Group:
     asked: float = float("-inf")
     # When it was first seen that a rank waits, by rank and meeting.
     waits: dict[tuple[int, int], float] = field(default_factory=dict)
-    progress: float = field(default_factory=time.monotonic)
 
 
 class Rendezvous(ControllerCallback, WorkerGroupCallback, WorkerCallback):
     """A callback for Ray's RunConfig, on the controller and, as the copy that Ray sends along, on each worker.
 
     :param stop: when the training ends by itself; None: when its function returns.
-    :param report_timeout_s: seconds that a rank may let the others wait, or all of them go without a report; None: only
-        the first, for half an hour.
+    :param report_timeout_s: seconds that a rank may let the others wait; None: without end.
     :param start_timeout_s: seconds that the workers may take to start anew; None: without end.
     """
 
@@ -146,7 +145,6 @@ class Rendezvous(ControllerCallback, WorkerGroupCallback, WorkerCallback):
         for rank, status in statuses.items():
             if status.training_report is not None:
                 group.taken[rank] += 1
-                group.progress = time.monotonic()
         if worker_group_status.errors:
             _ask_for_errors(group, worker_group_status)
         elif worker_group_status.finished:
@@ -177,30 +175,20 @@ class Rendezvous(ControllerCallback, WorkerGroupCallback, WorkerCallback):
             word: Word = ray.get(ref)
         except Exception:  # the next poll tells of a worker that died
             return
-        before = group.words.get(rank)
-        if before is None or word.reports > before.reports:
-            group.progress = time.monotonic()
         group.words[rank] = word
         if word.waits_in:
             group.waits.setdefault((rank, word.meetings), time.monotonic())
 
     def _check_late(self, group: _Group) -> None:
         """End the start of a training in which a rank hangs; the config says whether another one follows."""
-        now = time.monotonic()
-        limit = LATE_S if self._timeout_s is None else self._timeout_s
+        now, limit = time.monotonic(), self._timeout_s
+        if limit is None:
+            return
         for word in group.words.values():
             since = group.waits.get((word.rank, word.meetings), now) if word.waits_in else now
-            if now - since <= limit:
-                continue
             late = [rank for rank in group.taken if not _has_come(group.words.get(rank), word.meetings)]
-            if late:
-                raise _hang(
-                    group, late, f"rank {word.rank} has waited for {now - since:.0f} s in {_where(word)}", limit
-                )
-        if self._timeout_s is not None and now - group.progress > self._timeout_s:
-            waiting = [word.rank for word in group.words.values() if word.waits_in]
-            late = [rank for rank in group.taken if rank not in waiting] or waiting
-            raise _hang(group, late, f"no rank has made a report for {now - group.progress:.0f} s", self._timeout_s)
+            if now - since > limit and late:
+                raise _hang(group, late, f"rank {word.rank} has waited {now - since:.0f} s in {_where(word)}", limit)
 
 
 def _check_returned(group: _Group) -> None:
@@ -213,10 +201,10 @@ def _check_returned(group: _Group) -> None:
 
 
 def _disagreement(word: Word, gone: list[Word]) -> str:
-    returned = "; ".join(f"rank {each.rank} returned after {_reports(each.reports)}" for each in gone[:8])
-    more = f" (and {len(gone) - 8} more)" if len(gone) > 8 else ""
+    returned = "; ".join(f"rank {each.rank} returned after {_reports(each.reports)}" for each in gone[:_SHOWN])
+    more = f" (and {len(gone) - _SHOWN} more)" if len(gone) > _SHOWN else ""
     return (
-        f"{returned}{more}, rank {word.rank} waits for it in {_where(word)}: every rank must call "
+        f"{returned}{more}, rank {word.rank} waits in {_where(word)}: every rank must call "
         f"{word.waits_in} the same number of times"
     )
 
@@ -226,7 +214,7 @@ def _check_equal(group: _Group) -> None:
     most = max(group.taken.values())
     short = [rank for rank, count in group.taken.items() if count < most]
     if short:
-        told = "; ".join(f"rank {rank} made {_reports(group.taken[rank])}" for rank in short[:8])
+        told = "; ".join(f"rank {rank} made {_reports(group.taken[rank])}" for rank in short[:_SHOWN])
         full = next(rank for rank, count in group.taken.items() if count == most)
         raise RanksDisagreeError(
             f"{told}, rank {full} made {_reports(most)}: every rank must call report the same number of times"
@@ -239,16 +227,12 @@ def _has_come(word: Word | None, meetings: int) -> bool:
 
 def _hang(group: _Group, late: list[int], found: str, limit: float) -> WorkerGroupError:
     """Return the error of a start in which `late` do not come, with what each of them does."""
-    stacks = _stacks([group.workers[rank] for rank in late[:4]])
-    doing = {rank: stacks[index] for index, rank in enumerate(late[:4])}
-    names = ", ".join(f"rank {rank}" for rank in late[:16]) + (f" and {len(late) - 16} more" if len(late) > 16 else "")
+    names = ", ".join(f"rank {rank}" for rank in late[:_SHOWN])
+    names += f" and {len(late) - _SHOWN} more" if len(late) > _SHOWN else ""
     verb = "does" if len(late) == 1 else "do"
-    lasts = "; ".join(f"rank {rank}'s last report was its {_nth(_last(group, rank))}" for rank in late[:4])
+    lasts = "; ".join(f"rank {rank} {_last(group, rank)}" for rank in late[:_SHOWN])
     message = f"{names} {verb} not come (report_timeout_s: {limit:g} s): {found}; {lasts}"
-    where = "\n".join(
-        f"rank {rank} on {group.workers[rank].metadata.node_ip} (pid {group.workers[rank].metadata.pid}) is at:\n{text}"
-        for rank, text in doing.items()
-    )
+    where = _whereabouts(group, late)
     failures: dict[int, Exception] = {}
     for rank in late:
         failure = NodeFailure(type="RankHangs", message=message, traceback=where, rank=rank)
@@ -256,22 +240,31 @@ def _hang(group: _Group, late: list[int], found: str, limit: float) -> WorkerGro
     return WorkerGroupError(f"{message}\n{where}", failures)
 
 
-def _last(group: _Group, rank: int) -> int:
-    word = group.words.get(rank)
-    return max(group.taken[rank], word.reports if word is not None else 0)
+def _last(group: _Group, rank: int) -> str:
+    count = _made(group, rank)
+    return f"came last with its {_nth(count)} report" if count else "has made no report"
 
 
-def _stacks(workers: list[Worker]) -> list[str]:
-    """Return where the function of each worker is: from itself, or where it does not answer, from its machine."""
-    asked: list[Any] = [worker.execute_async(stack_of_rank) for worker in workers]
-    done, _ = ray.wait(asked, num_returns=len(asked), timeout=_WORD_S)
+def _made(group: _Group, rank: int) -> int:
+    """Return how many reports a rank has made, as far as is known: where another is at its fourth, all made three."""
+    own = group.words.get(rank)
+    others = [word.reports - (word.waits_in == "report") for word in group.words.values() if word.waits_in]
+    return max([group.taken[rank], own.reports if own is not None else 0, *others])
+
+
+def _whereabouts(group: _Group, ranks: list[int]) -> str:
+    """Return where the functions of `ranks` are: each by its own word, or, where it does not answer, its machine's."""
+    workers = {rank: group.workers[rank] for rank in ranks[:_SHOWN]}
+    asked: dict[int, Any] = {rank: worker.execute_async(stack_of_rank) for rank, worker in workers.items()}
+    done, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=_WORD_S)
     texts: list[str] = []
-    for worker, ref in zip(workers, asked, strict=True):
+    for rank, worker in workers.items():
         try:
-            texts.append(ray.get(ref) if ref in done else _state(worker))
+            text = ray.get(asked[rank]) if asked[rank] in done else _state(worker)
         except Exception as error:
-            texts.append(f"(it cannot be asked: {type(error).__name__})")
-    return texts
+            text = f"(it cannot be asked: {type(error).__name__})"
+        texts.append(f"rank {rank} on {worker.metadata.node_ip} (pid {worker.metadata.pid}) is at:\n{text}")
+    return "\n".join(texts)
 
 
 def _state(worker: Worker) -> str:
@@ -282,27 +275,38 @@ def _state(worker: Worker) -> str:
 
 def _ask_for_errors(group: _Group, status: WorkerGroupPollStatus) -> None:
     """Have every rank's error at hand, also of one that Ray has not heard of yet: the first is the cause."""
-    silent = [rank for rank, each in status.worker_statuses.items() if each.error is None]
+    statuses = status.worker_statuses
+    silent = [rank for rank, each in statuses.items() if each.error is None]
     asked: dict[int, Any] = {rank: group.workers[rank].execute_async(word_of_rank) for rank in silent}
-    if not asked:
-        return
-    done, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=_WORD_S)
+    done = ray.wait(list(asked.values()), num_returns=len(asked), timeout=_WORD_S)[0] if asked else []
     for rank, ref in asked.items():
         if ref not in done:
             continue
-        each = status.worker_statuses[rank]
         try:
             word: Word = ray.get(ref)
         except ray.exceptions.RayActorError as error:
-            each.running = False
-            each.error = WorkerHealthCheckFailedError(
-                f"A worker health check failed.\nWorker info: {group.workers[rank]}", failure=error
-            )
+            statuses[rank].running = False
+            statuses[rank].error = WorkerHealthCheckFailedError("A worker health check failed.", failure=error)
         except Exception:
             continue
         else:
+            group.words[rank] = word
             if word.failure is not None:
-                each.error = RankError(word.failure.to_bytes().decode(), time.time())
+                statuses[rank].error = RankError(word.failure.to_bytes().decode(), time.time())
+    for rank, each in statuses.items():
+        if isinstance(each.error, WorkerHealthCheckFailedError):
+            metadata = group.workers[rank].metadata
+            died = RankDiedError(str(each.error), each.error.health_check_failure)
+            each.error = died.of(rank, _made(group, rank), f"{metadata.node_ip}, pid {metadata.pid}")
+    found = dict(status.errors)
+    still = [rank for rank in statuses if rank not in found]
+    if still and found and all(is_collateral(error) for error in found.values()):
+        # Nobody has failed by itself: whom they waited for is told by where it is.
+        text = _whereabouts(group, still)
+        for rank, collateral in found.items():
+            failure = failure_of_rank(rank, collateral)
+            told = failure.model_copy(update={"traceback": f"{failure.traceback}\n{text}".strip()})
+            statuses[rank].error = RankError(told.to_bytes().decode(), time.time())
 
 
 def _where(word: Word) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from airflow_provider_raynode.config.train import RayTrain
 from airflow_provider_raynode.runtime.bounds import reached
 
 
@@ -28,6 +29,13 @@ class Stop:
     bounds: Mapping[str, float]
     falling: frozenset[str] = frozenset()
     budget_s: float | None = None
+
+    @classmethod
+    def of(cls, training: RayTrain) -> Stop:
+        """Return what the section asks for."""
+        best = training.best_by
+        falling = frozenset([best[0]]) if best is not None and best[1] == "min" else frozenset[str]()
+        return cls(dict(training.stop or {}), falling, training.time_budget_s)
 
     def __bool__(self) -> bool:
         return bool(self.bounds) or self.budget_s is not None
