@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import shutil
 import tempfile
@@ -10,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from airflow_provider_raynode.catalog import Catalog, CatalogRef
 from airflow_provider_raynode.exceptions import RayNodeError
 
 if TYPE_CHECKING:
@@ -35,6 +37,30 @@ def read_checkpoint(checkpoint: Checkpoint | None) -> Any:
     for name in _OWN:
         (folder / name).unlink(missing_ok=True)
     return folder
+
+
+def into_catalog(checkpoint: Checkpoint, catalog: Catalog, name: str) -> CatalogRef:
+    """Copy a checkpoint into the catalog: the object that was reported, or the folder."""
+    folder = Path(tempfile.mkdtemp(prefix="raynode-best-"))
+    try:
+        checkpoint.to_directory(str(folder))
+        for own in _OWN:
+            (folder / own).unlink(missing_ok=True)
+        file = folder / OBJECT_FILE
+        if not file.exists():
+            return catalog.put(folder, name, kind="directory")
+        with file.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        copied = catalog.put(file, f"{name}.pkl", kind="file")
+        return CatalogRef(
+            uri=f"{catalog.prefix_uri}/{name}.pkl",
+            kind="pickled",
+            sha256=sha256,
+            size=file.stat().st_size,
+            created=copied["created"],
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -5,12 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import re
-import shutil
-import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from ray.tune import ResultGrid
@@ -19,7 +16,7 @@ from ray.tune.experiment import Trial
 from airflow_provider_raynode.catalog import Catalog, CatalogRef
 from airflow_provider_raynode.config.tune import RayTune
 from airflow_provider_raynode.exceptions import CatalogError, NodeFailedError, SpecError
-from airflow_provider_raynode.runtime.checkpoints import OBJECT_FILE, ORIGIN_FILE
+from airflow_provider_raynode.runtime.checkpoints import into_catalog
 from airflow_provider_raynode.runtime.completion import CUT_OFF, EARLY_STOPPED, FINISHED, status_of
 from airflow_provider_raynode.runtime.failures import told_by_ray
 from airflow_provider_raynode.runtime.names import reported_in, travelling
@@ -28,7 +25,7 @@ from airflow_provider_raynode.runtime.outputs import sanitised
 from airflow_provider_raynode.runtime.references import unheeded
 from airflow_provider_raynode.runtime.tables import CONFIG_COLUMN, flat, frame, metric_column, plain
 from airflow_provider_raynode.runtime.worker import failure_uri
-from airflow_provider_raynode.spec import Best, Completion, NodeFailure, NodeSpec, digest
+from airflow_provider_raynode.spec import Best, Completion, NodeFailure, NodeSpec
 
 log = logging.getLogger(__name__)
 
@@ -269,20 +266,7 @@ def _checkpoint(grid: ResultGrid, index: int, spec: NodeSpec, attempt: Catalog, 
     if checkpoint is None:
         return None
     name = f"checkpoint-{trial_id}" if search.further_metrics else "checkpoint"
-    folder = Path(tempfile.mkdtemp(prefix="raynode-best-"))
-    try:
-        checkpoint.to_directory(str(folder))
-        (folder / ".metadata.json").unlink(missing_ok=True)
-        (folder / ORIGIN_FILE).unlink(missing_ok=True)
-        file = folder / OBJECT_FILE
-        if not file.exists():
-            return attempt.put(folder, name, kind="directory")
-        data = file.read_bytes()
-        uri = f"{attempt.prefix_uri}/{name}.pkl"
-        copied = attempt.put(file, f"{name}.pkl", kind="file")
-        return CatalogRef(uri=uri, kind="pickled", sha256=digest(data), size=len(data), created=copied["created"])
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    return into_catalog(checkpoint, attempt, name)
 
 
 def _remove_the_rest(kept: set[str], spec: NodeSpec, attempt: Catalog, *, experiment: bool) -> None:

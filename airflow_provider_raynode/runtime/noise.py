@@ -9,6 +9,10 @@ import warnings
 # Logger: how the messages begin that are not shown.
 _BY_LOGGER: dict[str, tuple[str, ...]] = {
     "ray.train._internal.storage": ("Checkpoint successfully created at: ",),
+    "ray.train.v2._internal.execution.storage": ("Checkpoint successfully created at: ",),
+    # Each failed rank has a line of the node's own.
+    "ray.train.v2._internal.util": ("Error in training function:",),
+    "ray.train.v2._internal.execution.failure_handling.default": ("[FailurePolicy] ",),
     "ray.tune.trainable.trainable": ("Restored on ",),
     # Each failed trial has a line of the node's own.
     "ray.tune.execution.tune_controller": ("Trial task failed for trial ", "The maximum number of pending trials "),
@@ -73,6 +77,15 @@ def quiet_ray() -> None:
             logger.addFilter(_Without(beginnings))
     for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
         warnings.filterwarnings("ignore", category=category, module=_RAYS_WARNINGS)
+
+
+def quiet_train(level: str) -> None:
+    """Hold back what nobody can act on, in a process of a training.
+
+    :param level: least level of the lines of Ray Train's own logger.
+    """
+    quiet_ray()
+    logging.getLogger("ray.train").setLevel(level)
 
 
 def is_noise(line: str, *, of_trial: bool = False) -> bool:

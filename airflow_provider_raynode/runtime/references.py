@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.config.schedulers import (
     PB2,
     HyperBandForBOHB,
@@ -43,6 +44,18 @@ class Reference:
 def references(search: RayTune) -> tuple[Reference, ...]:
     """Return every name in the config that refers to something reported, apart from the metric."""
     return tuple(_references(search))
+
+
+def training_references(config: RayConfig) -> tuple[Reference, ...]:
+    """Return every name in `ray_train` that refers to something reported, apart from the metric."""
+    section = config.ray_train
+    if section is None:
+        return ()
+    found = [Reference(f"ray_train.stop.{name}", name, "stop") for name in section.stop or ()]
+    attribute = section.checkpoint.checkpoint_score_attribute
+    if attribute is not None:
+        found.append(Reference("ray_train.checkpoint.checkpoint_score_attribute", attribute, "checkpoint"))
+    return tuple(found)
 
 
 def _references(search: RayTune) -> Iterator[Reference]:

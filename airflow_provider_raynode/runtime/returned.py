@@ -11,17 +11,19 @@ from airflow_provider_raynode.exceptions import RayNodeError
 from airflow_provider_raynode.runtime.outputs import as_scalar
 
 
-def as_mapping(returned: Any, metric: str) -> Mapping[Any, Any]:
-    """Return the function's result by name: a number alone is the search's metric.
+def as_mapping(returned: Any, metric: str | None) -> Mapping[Any, Any]:
+    """Return the function's result by name: a number alone is the metric.
+
+    :param metric: None where the config names none.
 
     :raises RayNodeError: neither a mapping nor a number; the message says what it is and what would be right.
     """
     if isinstance(returned, Mapping):
         return returned
     scalar = as_scalar(returned)
-    if scalar is not None and not isinstance(scalar, str):
+    if scalar is not None and not isinstance(scalar, str) and metric is not None:
         return {metric: scalar}
-    raise RayNodeError(f"the function returned {_told(returned, metric)}")
+    raise RayNodeError(f"the function returned {_told(returned, metric or 'loss')}")
 
 
 def _told(returned: Any, metric: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.runtime.work import Job, Work
 from airflow_provider_raynode.spec import NodeFailure
 
@@ -26,8 +25,7 @@ class SearchWork(Work):
 
     def prepare(self) -> None:
         """Read the function and the inputs, and check that every argument gets one value."""
-        from airflow_provider_raynode.runtime.binding import check_binding, with_parameters
-        from airflow_provider_raynode.runtime.function import read_function
+        from airflow_provider_raynode.runtime.arguments import node_catalog, read_call
         from airflow_provider_raynode.runtime.inputs import load_inputs
 
         search = self.spec.config.ray_tune
@@ -35,12 +33,8 @@ class SearchWork(Work):
         if not search.logger_callbacks:
             # Read by Tune when a search starts: without it, each trial gets CSV, JSON and TensorBoard writers.
             os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-        node = Catalog(self.spec.catalog_uri).at(self.spec.node_prefix)
-        self._source = read_function(self.spec.function, node)
-        function, space = self._source.load(), search.sampled_space
-        op_kwargs = with_parameters(function, space, self.spec.op_kwargs, self.spec.context.parameters)
-        check_binding(function, space, op_kwargs, replayed=search.is_replay)
-        self._inputs = load_inputs(op_kwargs, node)
+        self._source, op_kwargs = read_call(self.spec, search.sampled_space, replayed=search.is_replay)
+        self._inputs = load_inputs(op_kwargs, node_catalog(self.spec))
 
     def asked(self) -> dict[str, float]:
         """Return what a trial reserves."""

@@ -99,4 +99,8 @@ def work_of(job: Job) -> Work:
         from airflow_provider_raynode.runtime.search_work import SearchWork
 
         return SearchWork(job)
+    if kind == "training":
+        from airflow_provider_raynode.runtime.training.work import TrainWork
+
+        return TrainWork(job)
     raise ConfigError(f"the spec asks for a {kind}, which this version of the runtime cannot run")

@@ -66,7 +66,8 @@ def run(connected: None, tmp_path: Path) -> Iterator[Callable[..., Ran]]:
 
     def ran(function: Any, ray_tune: dict[str, Any] | None = None, **options: Any) -> Ran:
         options.setdefault("resources", {"num_cpus": 0.5})
-        ray_tune = ray_tune or {"search_space": {"x": {"type": "grid_search", "values": [1, 2, 3]}}}
+        if ray_tune is None and "ray_train" not in options:
+            ray_tune = {"search_space": {"x": {"type": "grid_search", "values": [1, 2, 3]}}}
         job, _, node = stage(tmp_path, function, ray_tune, **options)
         spec, attempt = read_spec(job.spec_uri, job.spec_sha256)
         code = Driver(spec, job.spec_sha256, attempt, embedded=False).run()
@@ -75,3 +76,14 @@ def run(connected: None, tmp_path: Path) -> Iterator[Callable[..., Ran]]:
     yield ran
     for number, handler in handlers.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def train(run: Callable[..., Ran]) -> Callable[..., Ran]:
+    """Stage a function with a training of two workers and run its driver to the end."""
+
+    def ran(function: Any, ray_train: dict[str, Any] | None = None, **options: Any) -> Ran:
+        section = {"scaling": {"num_workers": 2, "resources_per_worker": {"CPU": 0.5}}, **(ray_train or {})}
+        return run(function, None, ray_train=section, **options)
+
+    return ran

@@ -29,8 +29,9 @@ _runs = itertools.count()
 def stage(
     root: Path,
     function: Callable[..., Any] | str,
-    ray_tune: dict[str, Any],
+    ray_tune: dict[str, Any] | None = None,
     *,
+    ray_train: dict[str, Any] | None = None,
     op_kwargs: dict[str, Any] | None = None,
     returns: Any = (),
     resources: dict[str, Any] | None = None,
@@ -50,7 +51,8 @@ def stage(
         op_kwargs=stage_inputs(op_kwargs or {}, node.child("inputs")),
         returns=as_returns(returns),
         config={
-            "ray_tune": {"metric": "score", "mode": "max", **ray_tune},
+            **({} if ray_tune is None else {"ray_tune": {"metric": "score", "mode": "max", **ray_tune}}),
+            **({} if ray_train is None else {"ray_train": ray_train}),
             "default_resources": resources or {"num_cpus": 1},
         },
         catalog_uri=catalog.uri,

@@ -1,0 +1,155 @@
+"""From an ended training to the node's result: its metrics, its best checkpoint, or why it failed."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ray.train import Checkpoint
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
+
+from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.exceptions import CatalogError, NodeFailedError, RayNodeError, SpecError
+from airflow_provider_raynode.runtime.checkpoints import into_catalog
+from airflow_provider_raynode.runtime.failures import error_of_search, told_by_ray
+from airflow_provider_raynode.runtime.outputs import sanitised
+from airflow_provider_raynode.runtime.training.ledger import Failed, Snapshot
+from airflow_provider_raynode.runtime.training.state import Counted, Kept
+from airflow_provider_raynode.runtime.training.worker import failure_uri
+from airflow_provider_raynode.spec import NodeFailure, NodeSpec, TrainingEnd
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Found:
+    """What a training left: fields of NodeResult."""
+
+    metrics: dict[str, Any] | None = None
+    best_metrics: dict[str, Any] | None = None
+    best_step: int | None = None
+    outputs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    steps: dict[str, Any] | None = None
+    training: TrainingEnd | None = None
+    warnings: tuple[str, ...] = ()
+
+
+class TrainingError(NodeFailedError):
+    """The training has no result; `failure` says why, `found` what there is."""
+
+    def __init__(self, failure: NodeFailure, found: Found) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+        self.found = found
+
+
+def reported(snapshot: Snapshot, end: TrainingEnd) -> Found:
+    """Return what is known of a training without reading anything."""
+    best = snapshot.best
+    return Found(
+        metrics=sanitised(snapshot.last.metrics) if snapshot.last.step else None,
+        best_metrics=sanitised(best.metrics) if best else None,
+        best_step=best.step if best else None,
+        training=end,
+    )
+
+
+def best_checkpoint(kept: Sequence[Kept], metric: str | None, mode: str | None) -> tuple[str, Counted] | None:
+    """Return the URI and the report of the best checkpoint by the metric, else of the latest one.
+
+    A checkpoint of a step that was reported again later, by a driver that went on from an earlier one, does not count.
+    """
+    found: list[tuple[str, Counted]] = []
+    for each in kept:
+        reports = [report for report in each.state.checkpoints if report.checkpoint]
+        if reports:
+            found = [old for old in found if old[1].step < reports[0].step]
+        found += [(f"{each.uri}/{report.checkpoint}", report) for report in reports]
+    if not found:
+        return None
+    sign = -1.0 if mode == "min" else 1.0
+
+    def score(each: tuple[str, Counted]) -> tuple[float, int]:
+        value = each[1].metrics.get(metric) if metric is not None else 0.0
+        number = float(value) if isinstance(value, int | float) else math.nan
+        # Of equal ones the earliest, without a metric the latest.
+        return (sign * number, -each[1].step) if metric is not None else (0.0, each[1].step)
+
+    finite = [each for each in found if not math.isnan(score(each)[0])]
+    return max(finite, key=score) if finite else found[-1]
+
+
+def keep_checkpoint(
+    kept: Sequence[Kept], spec: NodeSpec, attempt: Catalog, filesystem: Any, path_of: dict[str, str]
+) -> tuple[dict[str, Any] | None, Counted | None]:
+    """Copy the best checkpoint into the catalog; return its reference and its report, None where there is none.
+
+    :param path_of: path of each driver's folder on the training's storage, by its URI.
+    """
+    remaining = list(kept)
+    while (found := best_checkpoint(remaining, spec.config.metric, spec.config.mode)) is not None:
+        uri, report = found
+        folder, _, name = uri.rpartition("/")
+        if attempt.exists(uri):
+            checkpoint = Checkpoint(f"{path_of[folder]}/{name}", filesystem)
+            return dict(into_catalog(checkpoint, attempt, "checkpoint")), report
+        # Ray keeps as many as the config says.
+        remaining = [_without(each, report) for each in remaining]
+    return None, None
+
+
+def _without(kept: Kept, report: Counted) -> Kept:
+    left = [each for each in kept.state.checkpoints if each.checkpoint != report.checkpoint]
+    return Kept(kept.uri, kept.state.model_copy(update={"checkpoints": left}))
+
+
+# -- how it failed -------------------------------------------------------------------------------------------------
+
+
+def failure_of(error: BaseException, snapshot: Snapshot, attempt: Catalog) -> NodeFailure:
+    """Return why a training failed: the error of the rank that failed first, or the controller's."""
+    if isinstance(error, WorkerGroupError):
+        last = max((each.number for each in snapshot.failures), default=0)
+        failed = [each for each in snapshot.failures if each.number == last]
+        if failed:
+            return first_failure(failed, snapshot, attempt)
+    if isinstance(error, ControllerError):
+        return error_of_search(_cause(error.controller_failure))
+    if isinstance(error, TrainingFailedError):
+        return NodeFailure(type=type(error).__name__, message=str(error))
+    return error_of_search(error)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return our own error in one of Ray's, where there is one."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, RayNodeError):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return error
+
+
+def first_failure(failed: Sequence[Failed], snapshot: Snapshot, attempt: Catalog) -> NodeFailure:
+    """Return the failure of the rank that failed first, with the ranks that failed with it in its message."""
+    told = [(each, told_failure(each, snapshot, attempt)) for each in failed]
+    # A rank whose process is gone is the cause of what the others then raise.
+    told.sort(key=lambda each: (each[1].type not in ("WorkerDied", "OutOfMemory", "ProcessExit"), each[0].rank))
+    first, *others = told
+    also = f" (so did rank {', '.join(str(each.rank) for each, _ in others)})" if others else ""
+    failure = first[1]
+    return failure.model_copy(
+        update={"message": f"rank {first[0].rank} of {snapshot.world_size} failed{also}: {failure.message}"}
+    )
+
+
+def told_failure(failed: Failed, snapshot: Snapshot, attempt: Catalog) -> NodeFailure:
+    """Return a rank's failure: as its worker wrote it, or, where that died, as Ray tells it."""
+    try:
+        return NodeFailure.from_bytes(attempt.read_bytes(failure_uri(attempt, failed.rank, failed.worker)))
+    except (CatalogError, SpecError):
+        failure = told_by_ray(failed.text, "", snapshot.last.step, what="the rank's process")
+        return failure.model_copy(update={"trial_id": None, "rank": failed.rank})

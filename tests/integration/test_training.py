@@ -1,0 +1,101 @@
+"""`ray_train` on a real Ray: what ranks report and return, their checkpoints, what fails and how."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from driven import Ran
+
+from airflow_provider_raynode import context, get_checkpoint, pickled, report
+from airflow_provider_raynode.spec import NodeProgress
+
+pytestmark = pytest.mark.ray
+
+BEST = {"metric": "accuracy", "mode": "max"}
+
+
+def test_reports_outputs_and_the_best_checkpoint(train: Callable[..., Ran]) -> None:
+    def fit(scale: int, data: list[int], note: str = "default") -> dict[str, Any]:
+        where = context()
+        assert (where.world_size, where.local_world_size, where.node_rank) == (2, 2, 0)
+        assert where.rank == where.local_rank
+        assert get_checkpoint() is None
+        for step in range(4):
+            # Rank 1's values do not count.
+            report({"accuracy": [1, 5, 3, 2][step] * scale - where.rank}, checkpoint={"step": step})
+        return {"model": [sum(data), where.rank], "note": note}
+
+    ran = train(fit, BEST, op_kwargs={"scale": 10, "data": [1, 2, 3]}, returns=[pickled("model")])
+    assert ran.code == 0
+    result = ran.result
+    assert result.metrics == {"accuracy": 20, "note": "default"}
+    assert (result.best_step, result.best_metrics) == (2, {"accuracy": 50})
+    assert ran.output("model") == [6, 0]
+    assert ran.output("checkpoint") == {"step": 1}
+    assert result.training is not None
+    assert (result.training.world_size, result.training.reports, result.training.ending) == (2, 5, "finished")
+    steps = ran.node.load(result.steps or {})
+    assert list(steps["training_iteration"]) == [1, 2, 3, 4, 5]
+    assert list(steps["accuracy"]) == [10, 50, 30, 20, 20]
+    progress = NodeProgress.from_bytes(ran.node.read_bytes(f"{ran.job.attempt_prefix}/progress.json"))
+    assert (progress.work, progress.phase, progress.metric) == ("training", "done", "accuracy")
+    assert progress.training is not None
+    assert (progress.training.step, progress.training.best_step, progress.training.workers) == (5, 2, 2)
+
+
+def test_a_function_that_returns_without_a_report(train: Callable[..., Ran]) -> None:
+    ran = train(lambda: {"accuracy": 0.5, "weights": [1, 2]}, BEST)
+    assert ran.result.metrics == {"accuracy": 0.5}
+    assert ran.output("weights") == [1, 2]
+    assert ran.result.training is not None
+    assert ran.result.training.reports == 1
+
+
+def test_nothing_returned_and_nothing_reported(train: Callable[..., Ran]) -> None:
+    failure = train(lambda: None, BEST).failure
+    assert "returned nothing and reported nothing" in failure.message
+    assert failure.rank == 0
+
+
+def test_rays_own_functions_in_the_same_function(train: Callable[..., Ran]) -> None:
+    def fit() -> None:
+        import tempfile
+        from pathlib import Path
+
+        import ray.train
+
+        rank = ray.train.get_context().get_world_rank()
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, f"part-{rank}.txt").write_text(str(rank))
+            ray.train.report({"accuracy": 1.5}, checkpoint=ray.train.Checkpoint.from_directory(folder))
+        report({"accuracy": 2.5})
+
+    ran = train(fit, BEST)
+    assert ran.result.metrics == {"accuracy": 2.5}
+    assert sorted(path.name for path in ran.output("checkpoint").iterdir()) == ["part-0.txt", "part-1.txt"]
+    assert "the best report, 2, came without a checkpoint" in ran.result.warnings[0]
+
+
+def test_a_rank_that_raises_is_named(train: Callable[..., Ran]) -> None:
+    def fit() -> None:
+        report({"accuracy": 1})
+        if context().rank == 1:
+            raise ValueError("no good")
+        report({"accuracy": 2})
+
+    failure = train(fit, BEST).failure
+    assert failure.type == "ValueError"
+    assert failure.message == "rank 1 of 2 failed: no good"
+    assert failure.rank == 1
+    assert "raise ValueError" in failure.traceback
+
+
+def test_rank_0_without_the_metric(train: Callable[..., Ran]) -> None:
+    def fit() -> None:
+        report({"accuracy": 1} if context().rank == 1 else {"acuracy": 1})
+
+    failure = train(fit, BEST).failure
+    assert "rank 0, whose reports count" in failure.message
+    assert "did you mean 'acuracy'" in failure.message
