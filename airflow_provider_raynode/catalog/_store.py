@@ -157,8 +157,20 @@ class Catalog:
                     f"{serializer.kind}: {type(error).__name__}: {error}"
                 ) from error
 
+        return self._put(uri, dump, name, serializer.kind)
+
+    def put_stream(self, dump: Callable[[BinaryIO], Any], name: str, *, kind: str) -> CatalogRef:
+        """Store what `dump` writes as an object of a kind, and return its reference: for what no process holds whole.
+
+        :param dump: writes what the kind's serializer reads to the stream that it is given.
+        :raises CatalogError: the storage refuses.
+        """
+        serializer = serializer_of(kind)
+        return self._put(f"{self.prefix_uri}/{serializer.name_for(safe_segment(name), None)}", dump, name, kind)
+
+    def _put(self, uri: str, dump: Callable[[BinaryIO], Any], name: str | None, kind: str) -> CatalogRef:
         sha256, size = self._write(uri, dump)
-        ref = CatalogRef(uri=uri, kind=serializer.kind, sha256=sha256, size=size, created=_now())
+        ref = CatalogRef(uri=uri, kind=kind, sha256=sha256, size=size, created=_now())
         if name is not None:
             self.write_bytes(self._ref_uri(self.prefix, name), _json(ref))
         return ref
