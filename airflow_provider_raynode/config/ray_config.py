@@ -221,6 +221,11 @@ class RayConfig(Section):
         return own if self.ray_train is not None else own.over(self.default_resources)
 
     @property
+    def call_resources(self) -> Resources:
+        """What a call of a plain function reserves, or one worker of a map."""
+        return self.default_resources if self.ray_map is None else self.ray_map.resources.over(self.default_resources)
+
+    @property
     def train_checkpoint(self) -> "TrainCheckpoint":
         """Which checkpoints of a training are kept: `ray_train.checkpoint`, the node's metric where it names none."""
         assert self.ray_train is not None

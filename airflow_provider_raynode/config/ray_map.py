@@ -4,8 +4,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from airflow_provider_raynode.config._later import Later
 from airflow_provider_raynode.config._section import Section
-from airflow_provider_raynode.config._values import NonNegativeInteger, PositiveInteger, PositiveNumber, Text
+from airflow_provider_raynode.config._values import (
+    EmptyIsDefault,
+    NonNegativeInteger,
+    PositiveInteger,
+    PositiveNumber,
+    Text,
+)
+from airflow_provider_raynode.config.resources import Resources
 
 
 class RayMap(Section):
@@ -21,7 +29,7 @@ class RayMap(Section):
         "item that is counted, has a result and may fail; left out: a call gets one item, a row as a dict",
     )
     max_concurrent: PositiveInteger | None = Field(
-        default=None, description="calls at a time, at most; left out: as many as default_resources fit on the cluster"
+        default=None, description="calls at a time, at most; left out: as many as the resources fit on the cluster"
     )
     on_error: Literal["fail", "keep"] = Field(
         default="fail",
@@ -35,4 +43,8 @@ class RayMap(Section):
         default=1,
         description="times that an item is tried again whose worker process ended while it ran alone (killed, out of "
         "memory, a lost machine); what the function raises is never tried again",
+    )
+    resources: Annotated[Resources, Later(), EmptyIsDefault] = Field(
+        default_factory=Resources.model_construct,
+        description="what one call reserves; what it leaves out is that of default_resources",
     )

@@ -88,6 +88,8 @@ def bind(function: Callable[..., Any], config: Mapping[str, Any], op_kwargs: Map
     :param config: the trial's hyperparameters.
     :param op_kwargs: the further arguments, references loaded.
     """
+    if not config:  # no search: an argument `config` keeps its default
+        return dict(op_kwargs)
     parameters = inspect.signature(function).parameters
     if not _takes_whole(parameters, config, op_kwargs):
         return {**config, **op_kwargs}

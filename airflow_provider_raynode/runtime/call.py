@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +62,7 @@ def call(
     config: Mapping[str, Any],
     inputs: Mapping[str, Any],
     *,
+    args: Sequence[Any] = (),
     record: Callable[[NodeFailure], None],
     trial_id: str | None = None,
     rank: int | None = None,
@@ -71,6 +72,7 @@ def call(
 
     :param config: the hyperparameters, where there are any.
     :param inputs: the further arguments, references loaded.
+    :param args: those by position.
     :param record: keeps a failure where the driver finds it, also where the function ends its process.
     :param trial_id: whose failure it is; so are `rank` and `item`.
     """
@@ -84,7 +86,7 @@ def call(
             secrets.export()
         masked = secrets.masked_output() if secrets is not None else nullcontext()
         with masked, exits_told(record, trial_id, rank=rank, item=item):
-            return session.finish(function(**arguments))
+            return session.finish(function(*args, **arguments))
     except BaseException as error:
         if session.stopped:  # it was ended from outside: what its function makes of that is of no more use
             raise SystemExit(0) from None

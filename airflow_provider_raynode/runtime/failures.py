@@ -189,11 +189,13 @@ _ENDS = (
 )
 
 
-def told_by_ray(text: str | None, trial_id: str, reports: int, *, what: str = "the trial's process") -> NodeFailure:
+def told_by_ray(
+    text: str | None, trial_id: str | None, reports: int | None, *, what: str = "the trial's process"
+) -> NodeFailure:
     """Return a failure that the worker left no word of, by what Ray says.
 
     :param text: Ray's own text, None where it has none.
-    :param reports: how many reports of the trial there are.
+    :param reports: how many reports of the trial there are; None where it has none to make.
     :param what: what has ended, in words.
     """
     if not text or not text.strip():
@@ -203,8 +205,8 @@ def told_by_ray(text: str | None, trial_id: str, reports: int, *, what: str = "t
     if re.search(r"ActorDied|actor (is dead|died)|WorkerCrashed|OutOfMemoryError|worker died", last):
         end = end_of_process(last)
         if end is not None:
-            after = f"after report {reports}" if reports else "before its first report"
-            message = f"{what} ended {after}: {end[1]}"
+            after = f" after report {reports}" if reports else "" if reports is None else " before its first report"
+            message = f"{what} ended{after}: {end[1]}"
             return NodeFailure(type=end[0], message=message, traceback=last, trial_id=trial_id)
     line = next((line for line in reversed(last.splitlines()) if line.strip()), last).strip()
     name, _, message = line.partition(": ")

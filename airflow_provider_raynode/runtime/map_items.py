@@ -210,8 +210,8 @@ class ParquetRows:
                     self._schema = file.schema_arrow
                 elif self._schema.names != file.schema_arrow.names:
                     raise CatalogError(
-                        f"{source.name} has the columns {', '.join(file.schema_arrow.names)[:200]}, the files before it "
-                        f"{', '.join(self._schema.names)[:200]}: all files of one folder need the same"
+                        f"{source.name} has the columns {', '.join(file.schema_arrow.names)[:200]}, the files before "
+                        f"it {', '.join(self._schema.names)[:200]}: all files of one folder need the same"
                     )
                 for number in range(file.metadata.num_row_groups):
                     group = file.metadata.row_group(number)
@@ -256,8 +256,8 @@ def items_of(name: str, value: Any, batch_size: int | None, catalog: Catalog) ->
         value = catalog.load(value)
         if type(value).__name__ == "DataFrame" and hasattr(value, "iloc"):
             raise BindingError(
-                f"op_kwargs[{name!r}], which ray_map.over names, is a DataFrame that Parquet cannot hold (columns of mixed "
-                "objects, or names that are no text): make it a list of rows with to_dict('records')"
+                f"op_kwargs[{name!r}], which ray_map.over names, is a DataFrame that Parquet cannot hold (columns of "
+                "mixed objects, or names that are no text): make it a list of rows with to_dict('records')"
             )
     if hasattr(value, "tolist") and getattr(value, "ndim", 0) == 1 and hasattr(value, "iloc"):
         value = value.tolist()  # a column of pandas, whose index is not its order

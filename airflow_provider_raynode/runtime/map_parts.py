@@ -156,13 +156,13 @@ def read_part(folder: Catalog, part: Part) -> bytes:
     return data
 
 
-def whole_parts(folder: Catalog) -> tuple[list[Part], list[str]]:
-    """Return the parts in a folder that are whole, and the names of what is damaged."""
+def whole_parts(folder: Catalog, first: int, stop: int) -> tuple[list[Part], list[str]]:
+    """Return the parts of items within a range that are whole, and the names of those that are damaged."""
     parts, damaged = [], []
     names = {uri.rpartition("/")[2] for uri in folder.list(folder.prefix_uri)}
     for name in sorted(names):
         part = part_of(name)
-        if part is None or part.first >= part.stop:
+        if part is None or not first <= part.first < part.stop <= stop:
             continue
         try:
             if part.failed and len(errors_of(folder, part)) != part.failed:

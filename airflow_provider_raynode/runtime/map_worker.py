@@ -45,7 +45,7 @@ class MapSetup(CallSetup):
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a batch: it has run up to before `stop`, `failure` is that of the item at `stop` where the map ends."""
+    """What came of a batch: it has run up to before `stop`, where with `failure` the map ends."""
 
     stop: int
     parts: tuple[Part, ...]
@@ -64,8 +64,8 @@ class ItemSession(Session):
     def report(self, values: Mapping[str, Any], checkpoint: Any = None) -> None:
         """Refuse: an item has one result."""
         raise RayNodeError(
-            "report() has no meaning in ray_map, where each item has one result: return the values, or run the function "
-            "without ray_map"
+            "report() has no meaning in ray_map, where each item has one result: return the values, or run the "
+            "function without ray_map"
         )
 
     def checkpoint(self) -> Any:

@@ -63,7 +63,7 @@ class ProgressWriter:
                 {
                     **values,
                     "elapsed_s": round(elapsed, 1),
-                    "eta_s": eta(elapsed, done, values.get("total")),
+                    "eta_s": values["eta_s"] if "eta_s" in values else eta(elapsed, done, values.get("total")),
                     "updated": datetime.now(UTC),
                 }
             )

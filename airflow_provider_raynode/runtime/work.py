@@ -103,4 +103,12 @@ def work_of(job: Job) -> Work:
         from airflow_provider_raynode.runtime.training.work import TrainWork
 
         return TrainWork(job)
+    if kind == "function":
+        from airflow_provider_raynode.runtime.function_work import FunctionWork
+
+        return FunctionWork(job)
+    if kind == "map":
+        from airflow_provider_raynode.runtime.map_work import MapWork
+
+        return MapWork(job)
     raise ConfigError(f"the spec asks for a {kind}, which this version of the runtime cannot run")
