@@ -27,6 +27,10 @@ def embedded_problems(config: RayConfig) -> Iterator[Problem]:
         own = config.ray_tune.resources
         yield from _nowhere(("ray_tune", "resources", "resources"), own.resources)
         yield from _unlabelled(("ray_tune", "resources", "label_selector"), own.label_selector)
+    if config.ray_map is not None:
+        own = config.ray_map.resources
+        yield from _nowhere(("ray_map", "resources", "resources"), own.resources)
+        yield from _unlabelled(("ray_map", "resources", "label_selector"), own.label_selector)
     if config.ray_train is not None:
         scaling = config.ray_train.scaling
         where: Loc = ("ray_train", "scaling")

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import math
-import os
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from driven import Ran
 from plain_work import Node
-
-from airflow_provider_raynode.catalog import Catalog
 
 pytestmark = pytest.mark.ray
 

@@ -14,10 +14,25 @@ from airflow_provider_raynode.exceptions import ConfigError
 def test_defaults() -> None:
     section = RayConfig.load({"ray_map": {"over": "items"}}).ray_map
     assert isinstance(section, RayMap)
-    assert section.model_dump() == {
+    assert section.model_dump(exclude={"resources"}) == {
         "over": "items", "batch_size": None, "max_concurrent": None, "on_error": "fail", "item_timeout_s": None,
         "max_retries": 1,
     }  # fmt: skip
+
+
+def test_resources_of_the_section_count_before_the_default() -> None:
+    config = RayConfig.load(
+        {
+            "ray_map": {"over": "items", "resources": {"num_cpus": 0.5}},
+            "default_resources": {"num_cpus": 2, "memory": 9},
+        }
+    )
+    assert config.call_resources.bundle() == {"CPU": 0.5, "memory": 9}
+    assert RayConfig.load({"default_resources": {"num_cpus": 2}}).call_resources.bundle() == {"CPU": 2}
+    with pytest.raises(ConfigError, match=r"ray_map\.resources\.resources\.disk: is nowhere"):
+        RayConfig.load(
+            {"ray_cluster": {"address": "local"}, "ray_map": {"over": "x", "resources": {"resources": {"disk": 1}}}}
+        )
 
 
 @pytest.mark.parametrize(
