@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from airflow_provider_raynode import __version__
 from airflow_provider_raynode.catalog import Catalog, CatalogRef
 from airflow_provider_raynode.config.ray_config import WorkKind
+from airflow_provider_raynode.config.units import unit_of
 from airflow_provider_raynode.exceptions import CatalogError, SpecError
 from airflow_provider_raynode.spec import (
     Best,
@@ -93,7 +94,10 @@ class RunRecord(BaseModel):
     items: MapEnd | None = Field(default=None, description="how many of a map's items ended how")
     failed: tuple[int, ...] = Field(default=(), description="indexes of a map's failed items, the first of many")
     resources: dict[str, float] = Field(default_factory=dict, description="what the cluster had")
-    asked: dict[str, Any] = Field(default_factory=dict, description="what a trial, a worker or a call reserves")
+    asked: dict[str, Any] = Field(
+        default_factory=dict,
+        description="what the first unit reserves: a trial, a training with all its workers, a call",
+    )
     secrets: tuple[str, ...] = Field(default=(), description="names only")
     warnings: tuple[str, ...] = ()
     files: str = Field(description="URI of the attempt's folder, with the log where the catalog has it")
@@ -157,7 +161,7 @@ def record_of(
         items=result.items if result else None,
         failed=result.failed if result else (),
         resources=result.resources if result else {},
-        asked=spec.config.default_resources.model_dump(mode="json"),
+        asked=unit_of(spec.config).total,
         secrets=spec.secrets,
         warnings=result.warnings if result else (),
         files=job.attempt_prefix,

@@ -140,6 +140,18 @@ class Resources(Section):
             words[f"{ACCELERATOR_TYPE}{self.accelerator_type}"] = ACCELERATOR_SHARE
         return {name: float(amount) for name, amount in words.items() if amount}
 
+    def options(self) -> dict[str, Any]:
+        """Return them as the options of a task or an actor of Ray."""
+        options: dict[str, Any] = {
+            "num_cpus": 1.0 if self.num_cpus is None else self.num_cpus,
+            "num_gpus": self.num_gpus,
+            "memory": self.memory,
+            "resources": self.resources,
+            "accelerator_type": self.accelerator_type,
+            "label_selector": self.label_selector,
+        }
+        return {name: value for name, value in options.items() if value}
+
 
 def _given(resources: Resources) -> dict[str, Any]:
     return {name: value for name, value in resources if value is not None}

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import ray
 from ray import tune
 from ray.tune import ResultGrid
 from ray.tune.search import Searcher
@@ -16,7 +15,7 @@ from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.config.space_tree import SpaceTree
 from airflow_provider_raynode.config.tune import Checkpoint
-from airflow_provider_raynode.exceptions import ClusterError
+from airflow_provider_raynode.config.units import unit_of
 from airflow_provider_raynode.runtime.controller import controlled
 from airflow_provider_raynode.runtime.experiment import (
     name_trials,
@@ -36,8 +35,6 @@ from airflow_provider_raynode.runtime.stop import build_stop
 from airflow_provider_raynode.runtime.warm_start import earlier_trials
 from airflow_provider_raynode.runtime.worker import TrialSetup, run_trial
 from airflow_provider_raynode.spec import NodeSpec
-
-log = logging.getLogger(__name__)
 
 
 def run_search(
@@ -151,35 +148,10 @@ def total_trials(config: RayConfig) -> int | None:
     return fixed + (search.num_samples - len(points)) * tree.combinations()
 
 
-def resources(config: RayConfig) -> dict[str, float]:
-    """Return what one trial reserves, in the words of `tune.with_resources`."""
+def resources(config: RayConfig) -> dict[str, float] | tune.PlacementGroupFactory:
+    """Return what one trial reserves, as `tune.with_resources` takes it."""
+    unit = unit_of(config)
+    if unit.labels is not None:
+        return tune.PlacementGroupFactory(unit.bundles, unit.strategy, bundle_label_selector=unit.labels)
     words = {"CPU": "cpu", "GPU": "gpu"}
-    return {words.get(name, name): amount for name, amount in config.trial_resources.bundle().items()}
-
-
-def asked_resources(config: RayConfig) -> dict[str, float]:
-    """Return what one trial reserves, in the words of `ray.cluster_resources()`."""
-    words = {"cpu": "CPU", "gpu": "GPU"}
-    return {words.get(name, name): amount for name, amount in resources(config).items()}
-
-
-def check_resources(config: RayConfig, *, fixed: bool) -> dict[str, float]:
-    """Check that some node can hold one trial, and return what the cluster has.
-
-    :param fixed: whether the cluster cannot grow (the embedded Ray); an autoscaler may still add what is missing.
-    :raises ClusterError: a trial asks for more than the fixed cluster has; the message has both numbers.
-    """
-    total = {name: float(amount) for name, amount in ray.cluster_resources().items() if "node:" not in name}
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    wanted = asked_resources(config)
-    if not any(all(node.get(name, 0) >= amount for name, amount in wanted.items()) for node in nodes):
-        asked = ", ".join(f"{name} {amount:g}" for name, amount in wanted.items())
-        largest = "; ".join(", ".join(f"{name} {node.get(name, 0):g}" for name in wanted) for node in nodes)
-        message = (
-            f"a trial asks for {asked} (default_resources), but no node of the Ray cluster has that: {largest}. Lower "
-            "default_resources, or use a cluster with larger nodes"
-        )
-        if fixed:
-            raise ClusterError(message)
-        log.warning("%s. Waiting for the cluster to grow.", message)
-    return total
+    return {words.get(name, name): amount for name, amount in unit.bundles[0].items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_raynode.config.units import unit_of
 from airflow_provider_raynode.runtime.work import Job, Work
 from airflow_provider_raynode.spec import NodeFailure
 
@@ -38,9 +39,7 @@ class SearchWork(Work):
 
     def asked(self) -> dict[str, float]:
         """Return what a trial reserves."""
-        from airflow_provider_raynode.runtime.search import asked_resources
-
-        return asked_resources(self.spec.config)
+        return unit_of(self.spec.config).total
 
     def cut_short(self, failure: NodeFailure) -> dict[str, Any]:
         """Return what has become of the trials."""
@@ -55,8 +54,9 @@ class SearchWork(Work):
         from airflow_provider_raynode.runtime.collect import collect
         from airflow_provider_raynode.runtime.completion import SearchEnd
         from airflow_provider_raynode.runtime.observer import Observer, Scores
+        from airflow_provider_raynode.runtime.placement import check
         from airflow_provider_raynode.runtime.progress import ProgressWriter
-        from airflow_provider_raynode.runtime.search import check_resources, run_search, total_trials
+        from airflow_provider_raynode.runtime.search import run_search, total_trials
         from airflow_provider_raynode.runtime.steps import Steps
         from airflow_provider_raynode.runtime.telling import Teller
         from airflow_provider_raynode.runtime.worker import TrialSetup
@@ -67,7 +67,7 @@ class SearchWork(Work):
         assert search.metric is not None
         assert search.mode is not None
         assert self._source is not None
-        self.resources = check_resources(spec.config, fixed=job.embedded)
+        self.resources = check(unit_of(spec.config), embedded=job.embedded)
         setup = TrialSetup(
             function=self._source,
             run=spec.context,

