@@ -36,10 +36,6 @@ class RayMap(Section):
         description="what an item that fails does: `fail` ends the node at once, and its retry runs what is missing; "
         "`keep` goes on, with null as its result and its error in the output `errors`",
     )
-    resources: Annotated[Resources, EmptyIsDefault] = Field(
-        default_factory=Resources,
-        description="what one call reserves; what it leaves out is that of default_resources",
-    )
     item_timeout_s: PositiveNumber | None = Field(
         default=None, description="longest time of one call in seconds, after which the item has failed"
     )
