@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Mapping
 from typing import Any, Self
 
 from ray.exceptions import RayActorError
@@ -69,14 +68,14 @@ def _died(message: str, failure: Exception, rank: int, reports: int, where: str)
     return RankDiedError(message, failure).of(rank, reports, where)
 
 
-def failure_of(error: BaseException, left: Callable[[int], NodeFailure | None] = lambda _: None) -> NodeFailure:
-    """Return why the training failed.
+def failure_of_training(error: BaseException) -> NodeFailure:
+    """Return why a training failed.
 
     :param error: what Ray's `fit()` raised.
-    :param left: returns the word that a rank left before its process ended, None where it left none.
     """
     if isinstance(error, WorkerGroupError) and error.worker_failures:
-        return _cause(error.worker_failures, left)
+        rank = min(error.worker_failures, key=lambda each: causes(each, error.worker_failures[each]))
+        return failure_of_rank(rank, error.worker_failures[rank])
     if isinstance(error, ControllerError):
         return _of_controller(error.controller_failure)
     if isinstance(error, PreemptionError):
@@ -89,10 +88,21 @@ def failure_of(error: BaseException, left: Callable[[int], NodeFailure | None] =
         end = end_of_process(str(error))
         how = f": {end[1]}" if end is not None else ""
         return NodeFailure(
-            type="ControllerDied", message=f"the training's controller, a process of Ray's, is gone{how}",
+            type="ControllerDied",
+            message=f"the training's controller, a process of Ray's, is gone{how}",
             traceback=str(error),
-        )  # fmt: skip
+        )
     return error_of_search(error)
+
+
+def causes(rank: int, error: BaseException) -> tuple[int, float, int]:
+    """Return what orders the errors of several ranks: the first one is the cause.
+
+    A rank's own error stands before the end of a process, and that before what says that another rank is gone.
+    """
+    died = isinstance(error, WorkerHealthCheckFailedError)
+    kind = 2 if is_collateral(error) else 1 if died else 0
+    return kind, error.at if isinstance(error, RankError) else float("inf"), rank
 
 
 def is_collateral(error: BaseException) -> bool:
@@ -120,18 +130,6 @@ def failure_of_rank(rank: int, error: BaseException) -> NodeFailure:
     return told if told.traceback else told.model_copy(update={"traceback": _shown(error)})
 
 
-def _cause(failures: Mapping[int, BaseException], left: Callable[[int], NodeFailure | None]) -> NodeFailure:
-    def order(item: tuple[int, BaseException]) -> tuple[int, float, int]:
-        rank, error = item
-        died = isinstance(error, WorkerHealthCheckFailedError)
-        kind = 2 if is_collateral(error) else 1 if died else 0
-        return kind, error.at if isinstance(error, RankError) else float("inf"), rank
-
-    rank, error = min(failures.items(), key=order)
-    word = left(rank) if isinstance(error, WorkerHealthCheckFailedError) else None
-    return word or failure_of_rank(rank, error)
-
-
 def _of_death(rank: int, error: WorkerHealthCheckFailedError) -> NodeFailure:
     text = str(error.health_check_failure)
     kind, words = end_of_process(text) or ("WorkerDied", "Ray does not say why")
@@ -147,11 +145,23 @@ def _of_death(rank: int, error: WorkerHealthCheckFailedError) -> NodeFailure:
 
 
 def _of_controller(error: BaseException) -> NodeFailure:
-    if isinstance(error, RayNodeError):
-        return NodeFailure(type=type(error).__name__.removesuffix("Error"), message=str(error))
-    end = end_of_process(str(error.__cause__ or error)) if isinstance(error, RayActorError) else None
+    own = _own(error)
+    if own is not None:
+        return NodeFailure(type=type(own).__name__, message=str(own))
+    died = next((each for each in (error, error.__cause__) if isinstance(each, RayActorError)), None)
+    end = end_of_process(str(died)) if died is not None else None
     message = str(error) if end is None else f"a worker's process ended while it started: {end[1]}"
     return NodeFailure(type=type(error).__name__, message=message, traceback=_shown(error))
+
+
+def _own(error: BaseException) -> RayNodeError | None:
+    """Return our own error in one of Ray's, where there is one."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, RayNodeError):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return None
 
 
 def _shown(error: BaseException) -> str:

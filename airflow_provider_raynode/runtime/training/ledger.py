@@ -24,9 +24,12 @@ from ray.train.v2._internal.execution.training_report import _TrainingReport
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import RayNodeError
 from airflow_provider_raynode.runtime.names import OUTPUTS_KEY
-from airflow_provider_raynode.runtime.training.session import CARRIED, OBJECT_KEY, STEP_KEY, TIME_KEY
+from airflow_provider_raynode.runtime.training.failure import causes, failure_of_rank
+from airflow_provider_raynode.runtime.training.session import CARRIED, ENDING_KEY, OBJECT_KEY, STEP_KEY, TIME_KEY
 from airflow_provider_raynode.runtime.training.state import Counted, DriverState, Origin
 from airflow_provider_raynode.runtime.training.steps import StepLog
+from airflow_provider_raynode.runtime.training.stop import Ending
+from airflow_provider_raynode.spec import NodeFailure
 
 if TYPE_CHECKING:
     from ray.train.v2._internal.execution.controller.state import TrainControllerState
@@ -40,13 +43,15 @@ class Failed:
     """A rank that failed.
 
     :param worker: id of its worker, which names the file with its account of the failure.
-    :param text: Ray's account.
+    :param failure: what is known of it without that file.
+    :param order: the least is the cause of the others.
     :param number: which failure of the training this is, from 1; ranks that fail together have the same.
     """
 
     rank: int
     worker: str
-    text: str
+    failure: NodeFailure
+    order: tuple[int, float, int]
     number: int
 
 
@@ -96,6 +101,7 @@ class Ledger(ReportCallback, WorkerGroupCallback, WorkerCallback, ControllerCall
         self._workers: list[str] = []
         self._steps_log: StepLog | None = None
         self._finished = False
+        self._ending: Ending | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """The copy on a worker, made when the workers start, needs what it goes on from and nothing else."""
@@ -179,6 +185,8 @@ class Ledger(ReportCallback, WorkerGroupCallback, WorkerCallback, ControllerCall
             best=self._best,
             checkpoints=self._checkpoints,
             finished=self._finished,
+            ending=("finished" if self._ending is None else self._ending.kind) if self._finished else "incomplete",
+            reason="" if self._ending is None else self._ending.reason,
             world_size=self._world_size,
             restarts=self._restarts,
         )
@@ -192,7 +200,8 @@ class Ledger(ReportCallback, WorkerGroupCallback, WorkerCallback, ControllerCall
             return
         for rank, error in errors.items():
             worker = self._workers[rank] if rank < len(self._workers) else ""
-            self._failures.append(Failed(rank, worker, str(error)[:20_000], number))
+            failure = failure_of_rank(rank, error)
+            self._failures.append(Failed(rank, worker, failure, causes(rank, error), number))
 
     def after_controller_state_update(
         self, previous_state: TrainControllerState, current_state: TrainControllerState
@@ -210,6 +219,8 @@ class Ledger(ReportCallback, WorkerGroupCallback, WorkerCallback, ControllerCall
             return
         self._finished = True
         if returned:
+            if returned.get(ENDING_KEY):
+                self._ending = Ending(*returned[ENDING_KEY])
             last = Counted.model_validate(returned)
             if last.step > self._last.step:
                 self._count(last)

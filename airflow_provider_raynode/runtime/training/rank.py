@@ -20,6 +20,7 @@ from ray.train.v2._internal.execution import context as train_context
 from airflow_provider_raynode.exceptions import RayNodeError
 from airflow_provider_raynode.runtime.failures import describe
 from airflow_provider_raynode.runtime.training.failure import RankError
+from airflow_provider_raynode.runtime.training.session import STEP_KEY
 from airflow_provider_raynode.runtime.training.stacks import answer_signals
 from airflow_provider_raynode.runtime.training.stop import Ending, Stop
 from airflow_provider_raynode.spec import NodeFailure
@@ -68,7 +69,7 @@ class Rank:
         self._report = context.report
         self._begin = time.monotonic()
         self.number = int(context.get_world_rank())
-        self.reports = int(context.report_call_index)
+        self.reports = 0
         self.ending: Ending | None = None
         self.failure: NodeFailure | None = None
         context.report = self.report
@@ -94,7 +95,8 @@ class Rank:
             return None
         ending = None
         if self.number == 0:
-            ending = self._stop.reached(metrics, self.reports, time.monotonic() - self._begin)
+            number = metrics.get(STEP_KEY, self.reports)
+            ending = self._stop.reached(metrics, number, time.monotonic() - self._begin)
         told = collective_impl.broadcast_from_rank_zero(tuple(ending) if ending else None, caller_method_name="report")
         return Ending(*told) if told else None
 
@@ -158,9 +160,13 @@ def stack_of_rank() -> str:
 
 
 @contextmanager
-def taking_part() -> Iterator[Rank]:
-    """Run the author's function in it: its end where the training stops is no error, an error is told with its rank."""
+def taking_part(after: int = 0) -> Iterator[Rank]:
+    """Run the author's function in it: its end where the training stops is no error, an error is told with its rank.
+
+    :param after: the number of the report that the training goes on from.
+    """
     rank = current()
+    rank.reports = after
     try:
         yield rank
         rank.end_fork(0)

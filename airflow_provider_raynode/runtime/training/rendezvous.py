@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerCallback, WorkerGroupCallback
-from ray.train.v2.api.exceptions import WorkerGroupError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from airflow_provider_raynode.exceptions import RayNodeError
@@ -154,7 +153,7 @@ class Rendezvous(ControllerCallback, WorkerGroupCallback, WorkerCallback):
             some_returned = any(not status.running for status in statuses.values())
             self._ask(group, _ASK_SOON_S if some_returned else _ASK_S)
             _check_returned(group)
-            self._check_late(group)
+            self._check_late(group, worker_group_status)
 
     def _ask(self, group: _Group, interval_s: float) -> None:
         """Take the ranks' answers that have come, and ask again; nothing waits for them here."""
@@ -179,7 +178,7 @@ class Rendezvous(ControllerCallback, WorkerGroupCallback, WorkerCallback):
         if word.waits_in:
             group.waits.setdefault((rank, word.meetings), time.monotonic())
 
-    def _check_late(self, group: _Group) -> None:
+    def _check_late(self, group: _Group, status: WorkerGroupPollStatus) -> None:
         """End the start of a training in which a rank hangs; the config says whether another one follows."""
         now, limit = time.monotonic(), self._timeout_s
         if limit is None:
@@ -188,7 +187,10 @@ class Rendezvous(ControllerCallback, WorkerGroupCallback, WorkerCallback):
             since = group.waits.get((word.rank, word.meetings), now) if word.waits_in else now
             late = [rank for rank in group.taken if not _has_come(group.words.get(rank), word.meetings)]
             if now - since > limit and late:
-                raise _hang(group, late, f"rank {word.rank} has waited {now - since:.0f} s in {_where(word)}", limit)
+                found = f"rank {word.rank} has waited {now - since:.0f} s in {_where(word)}"
+                for rank, error in _hang(group, late, found, limit).items():
+                    status.worker_statuses[rank].error = error
+                return
 
 
 def _check_returned(group: _Group) -> None:
@@ -225,19 +227,16 @@ def _has_come(word: Word | None, meetings: int) -> bool:
     return word is not None and word.meetings >= meetings
 
 
-def _hang(group: _Group, late: list[int], found: str, limit: float) -> WorkerGroupError:
-    """Return the error of a start in which `late` do not come, with what each of them does."""
+def _hang(group: _Group, late: list[int], found: str, limit: float) -> dict[int, RankError]:
+    """Return the errors of the ranks that do not come, with what each of them does."""
     names = ", ".join(f"rank {rank}" for rank in late[:_SHOWN])
     names += f" and {len(late) - _SHOWN} more" if len(late) > _SHOWN else ""
     verb = "does" if len(late) == 1 else "do"
     lasts = "; ".join(f"rank {rank} {_last(group, rank)}" for rank in late[:_SHOWN])
     message = f"{names} {verb} not come (report_timeout_s: {limit:g} s): {found}; {lasts}"
     where = _whereabouts(group, late)
-    failures: dict[int, Exception] = {}
-    for rank in late:
-        failure = NodeFailure(type="RankHangs", message=message, traceback=where, rank=rank)
-        failures[rank] = RankError(failure.to_bytes().decode(), time.time())
-    return WorkerGroupError(f"{message}\n{where}", failures)
+    told = {rank: NodeFailure(type="RankHangs", message=message, traceback=where, rank=rank) for rank in late}
+    return {rank: RankError(failure.to_bytes().decode(), time.time()) for rank, failure in told.items()}
 
 
 def _last(group: _Group, rank: int) -> str:

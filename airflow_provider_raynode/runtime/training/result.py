@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ray.train import Checkpoint
-from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
+from ray.train.v2.api.exceptions import WorkerGroupError
 
 from airflow_provider_raynode.catalog import Catalog
-from airflow_provider_raynode.exceptions import CatalogError, NodeFailedError, RayNodeError, SpecError
+from airflow_provider_raynode.exceptions import CatalogError, NodeFailedError, SpecError
 from airflow_provider_raynode.runtime.checkpoints import into_catalog
-from airflow_provider_raynode.runtime.failures import error_of_search, told_by_ray
 from airflow_provider_raynode.runtime.outputs import sanitised
+from airflow_provider_raynode.runtime.training.failure import failure_of_training
 from airflow_provider_raynode.runtime.training.ledger import Failed, Snapshot
 from airflow_provider_raynode.runtime.training.state import Counted, Kept
 from airflow_provider_raynode.runtime.training.worker import failure_uri
@@ -116,28 +116,12 @@ def failure_of(error: BaseException, snapshot: Snapshot, attempt: Catalog) -> No
         failed = [each for each in snapshot.failures if each.number == last]
         if failed:
             return first_failure(failed, snapshot, attempt)
-    if isinstance(error, ControllerError):
-        return error_of_search(_cause(error.controller_failure))
-    if isinstance(error, TrainingFailedError):
-        return NodeFailure(type=type(error).__name__, message=str(error))
-    return error_of_search(error)
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return our own error in one of Ray's, where there is one."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, RayNodeError):
-            return seen
-        seen = getattr(seen, "cause", None) or seen.__cause__
-    return error
+    return failure_of_training(error)
 
 
 def first_failure(failed: Sequence[Failed], snapshot: Snapshot, attempt: Catalog) -> NodeFailure:
     """Return the failure of the rank that failed first, with the ranks that failed with it in its message."""
-    told = [(each, told_failure(each, snapshot, attempt)) for each in failed]
-    # A rank whose process is gone is the cause of what the others then raise.
-    told.sort(key=lambda each: (each[1].type not in ("WorkerDied", "OutOfMemory", "ProcessExit"), each[0].rank))
+    told = [(each, told_failure(each, attempt)) for each in sorted(failed, key=lambda each: each.order)]
     first, *others = told
     also = f" (so did rank {', '.join(str(each.rank) for each, _ in others)})" if others else ""
     failure = first[1]
@@ -146,10 +130,11 @@ def first_failure(failed: Sequence[Failed], snapshot: Snapshot, attempt: Catalog
     )
 
 
-def told_failure(failed: Failed, snapshot: Snapshot, attempt: Catalog) -> NodeFailure:
-    """Return a rank's failure: as its worker wrote it, or, where that died, as Ray tells it."""
+def told_failure(failed: Failed, attempt: Catalog) -> NodeFailure:
+    """Return a rank's failure: as Ray's controller knows it, or, where its process is gone, what that has left."""
+    if failed.failure.type != "WorkerDied":
+        return failed.failure
     try:
         return NodeFailure.from_bytes(attempt.read_bytes(failure_uri(attempt, failed.rank, failed.worker)))
     except (CatalogError, SpecError):
-        failure = told_by_ray(failed.text, "", snapshot.last.step, what="the rank's process")
-        return failure.model_copy(update={"trial_id": None, "rank": failed.rank})
+        return failed.failure

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 STEP_KEY, TIME_KEY = "raynode_step", "raynode_time_total_s"
 # In a report of another rank: it came with an object as its checkpoint, which was not sent.
 OBJECT_KEY = "raynode_object"
+# In what rank 0 returns: why the training stopped before the function returned.
+ENDING_KEY = "raynode_ending"
 CARRIED = frozenset({STEP_KEY, TIME_KEY, OUTPUTS_KEY, OBJECT_KEY})
 
 
@@ -72,6 +74,8 @@ class TrainingSession(ReportingSession):
 
         :param options: of Ray's own `report`.
         """
+        if self.stopped:  # a function that catches its end comes back here
+            raise SystemExit(0)
         metrics, outputs = self.split(values, checkpoint=checkpoint is not None)
         if self.rank == 0:
             if self.metric is not None:
@@ -80,7 +84,11 @@ class TrainingSession(ReportingSession):
             self.check.check(metrics, given, checkpoint=checkpoint is not None)
             self.keep(metrics, outputs)
         self.reports += 1
-        self.send({**metrics, **(self._carried() if self.rank == 0 else {})}, checkpoint, **options)
+        try:
+            self.send({**metrics, **(self._carried() if self.rank == 0 else {})}, checkpoint, **options)
+        except SystemExit:
+            self.stopped = True
+            raise
 
     def check_metric(self, metric: str, metrics: Mapping[str, Any], outputs: Any) -> None:
         """Check that rank 0 reports the metric.
@@ -105,6 +113,8 @@ class TrainingSession(ReportingSession):
         """Take what rank 0's function returned as its last word; that of other ranks does not count."""
         if self.rank != 0:
             return None
+        if self.stopped:
+            return self.ended()
         if returned is None:
             if self.reports == 0:
                 name = repr(self.metric or "loss")

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import CatalogError, SearchStateError
-from airflow_provider_raynode.spec import NodeSpec
+from airflow_provider_raynode.spec import NodeSpec, TrainingEnding
 from airflow_provider_raynode.work import work_of
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,9 @@ class DriverState(_State):
     last: Counted = Field(description="the report of the last whole checkpoint, or the last one of a finished training")
     best: Counted | None = Field(default=None, description="the best report up to that one")
     checkpoints: list[Counted] = Field(default_factory=list, description="reports with a whole checkpoint")
-    finished: bool = Field(default=False, description="whether the function has returned on every rank")
+    finished: bool = Field(default=False, description="whether the function has returned on every rank, or was stopped")
+    ending: TrainingEnding = "incomplete"
+    reason: str = Field(default="", description="why it ended, in words")
     world_size: int = 0
     restarts: int = 0
 

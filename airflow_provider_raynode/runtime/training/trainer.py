@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -89,9 +90,12 @@ def build_trainer(
     module, trainer_name, config_module, config_name, argument = _TRAINERS[section.trainer]
     trainer: Any = base(getattr(importlib.import_module(module), trainer_name))
     arguments: dict[str, Any] = {}
-    if argument and section.framework_config is not None:
-        kind = getattr(importlib.import_module(config_module), config_name)
-        arguments[argument] = kind(**_given(section.framework_config))
+    given = {} if section.framework_config is None else _given(section.framework_config)
+    if section.trainer == "torch" and section.report_timeout_s is not None:
+        # A rank that hangs keeps the others in an all-reduce as well.
+        given.setdefault("timeout_s", math.ceil(section.report_timeout_s))
+    if argument and given:
+        arguments[argument] = getattr(importlib.import_module(config_module), config_name)(**given)
     checkpoint = config.train_checkpoint
     return trainer(
         train,

@@ -122,11 +122,14 @@ class TrainWork(Work):
 
     def _train(self, run: _Run) -> None:
         import ray
+        from ray.exceptions import RayActorError
         from ray.train.v2.api.exceptions import TrainingFailedError
 
         from airflow_provider_raynode.runtime.noise import quiet_ray
         from airflow_provider_raynode.runtime.training.ledger import Ledger
+        from airflow_provider_raynode.runtime.training.rendezvous import Rendezvous
         from airflow_provider_raynode.runtime.training.result import TrainingError, failure_of, reported
+        from airflow_provider_raynode.runtime.training.stop import Stop
         from airflow_provider_raynode.runtime.training.trainer import build_trainer, set_rays_environment, watched
         from airflow_provider_raynode.runtime.training.worker import train
 
@@ -136,19 +139,26 @@ class TrainWork(Work):
         setup = self._setup()
         inputs = ray.put(self._inputs) if self._inputs else None
         ledger = Ledger(spec.catalog_uri, training.driver_uri, run.origin, spec.config.metric, spec.config.mode)
+        section = spec.config.ray_train
+        assert section is not None
+        rendezvous = Rendezvous(
+            stop=Stop.of(section),
+            report_timeout_s=section.report_timeout_s,
+            start_timeout_s=spec.limits.startup_timeout_s,
+        )
         trainer = build_trainer(
             spec.config,
             lambda: train(setup, inputs),
             name=f"{spec.experiment_name}/{training.driver_name}",
             storage_path=run.storage_path,
             storage_filesystem=run.filesystem,
-            callbacks=[ledger],
+            callbacks=[rendezvous, ledger],
             base=lambda trainer: watched(trainer, self._watch),
         )
         try:
             with self.job.phase("train"):
                 trainer.fit()
-        except TrainingFailedError as error:
+        except (TrainingFailedError, RayActorError) as error:
             seen = self._seen or ledger.snapshot()
             failure = failure_of(error, seen, self.job.attempt)
             found = reported(seen, self._end("incomplete", failure.message))
@@ -262,7 +272,8 @@ class TrainWork(Work):
         self._seen = self._seen or Snapshot(
             last=ended.last, best=ended.best, world_size=ended.world_size, restarts=ended.restarts
         )
-        found = reported(self._seen, self._end("finished", "the function returned on every rank"))
+        reason = ended.reason or "the function returned on every rank"
+        found = reported(self._seen, self._end("finished" if ended.ending == "incomplete" else ended.ending, reason))
         found.outputs = dict(ended.last.outputs)
         found.steps = self._table(run)
         checkpoint, report = keep_checkpoint(kept, spec, attempt, run.filesystem, run.paths())

@@ -20,7 +20,8 @@ from airflow_provider_raynode.runtime.checkpoints import checkpoint_folder
 from airflow_provider_raynode.runtime.noise import quiet_train
 from airflow_provider_raynode.runtime.references import Reference, ReportCheck
 from airflow_provider_raynode.runtime.tagged import tagged
-from airflow_provider_raynode.runtime.training.session import OBJECT_KEY, TrainingSession
+from airflow_provider_raynode.runtime.training.rank import taking_part
+from airflow_provider_raynode.runtime.training.session import ENDING_KEY, OBJECT_KEY, TrainingSession
 from airflow_provider_raynode.runtime.training.state import Origin
 from airflow_provider_raynode.spec import NodeFailure
 
@@ -54,19 +55,22 @@ def train(setup: TrainSetup, inputs: Any) -> dict[str, Any] | None:
     """
     context = get_train_context()
     rank = context.get_world_rank()
-    with tagged(tag_of(rank)):
+    with tagged(tag_of(rank)), taking_part(after=_origin.last.step) as part:
         catalog = setup.catalog()
         session = _session(setup, context, catalog)
         set_train_fn_utils(_NodeTrainFnUtils(session))
         worker = ray.get_runtime_context().get_actor_id() or ""
 
         def record(failure: NodeFailure) -> None:
+            part.told(failure)
             with suppress(CatalogError):  # the rank's own error is the one to see
                 catalog.write_bytes(failure_uri(catalog, rank, worker), failure.to_bytes())
 
         loaded: Mapping[str, Any] = {} if inputs is None else ray.get(inputs)
         returned: dict[str, Any] | None = call(setup, session, {}, loaded, record=record, rank=rank)
         return returned
+    # It was stopped at a report, with every other rank.
+    return None if rank else {**session.ended(), ENDING_KEY: part.ending}
 
 
 def tag_of(rank: int) -> str:
