@@ -20,6 +20,7 @@ from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import SearchGenerator
+from ray.util.placement_group import PlacementGroup
 
 from airflow_provider_raynode.runtime.completion import SearchEnd
 
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 _POLL_S = 0.2
 # A trial that waits for resources, where only the search itself could hold them, may also wait for a process to start.
 _FOR_RESOURCES = 10
+# Seconds for which resources may be free that a trial waits for; then its request is taken for lost.
+_LOST_S = 20.0
 
 
 @contextmanager
@@ -58,6 +61,7 @@ class SearchController(TuneController):
         self._idle_since: float | None = None
         self._proposing_s = 0.0
         self._waited = False
+        self._fits_since: float | None = None
         super().__init__(**arguments)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -127,7 +131,33 @@ class SearchController(TuneController):
             time.sleep(_POLL_S)
         return added
 
+    def _watch_requests(self) -> None:
+        """Ask anew for resources that are free and do not come: Ray loses a placement group now and then.
+
+        Only where no trial runs: a request beside a running trial is served when that ends, or counts from then on.
+        """
+        now = time.monotonic()
+        if self._running_trials or not self._pending_trials or not (staged := _staged(self)):
+            self._fits_since = None
+            return
+        if self._fits_since is None:
+            self._fits_since = now
+        if now - self._fits_since < _LOST_S:
+            return
+        self._fits_since = None
+        manager = self._actor_manager._resource_manager
+        free = ray.available_resources()
+        for request, group in staged:
+            wanted = request.required_resources
+            # Ray waits for it as for any other; or it has made the group, and has not told.
+            waiting = ray.util.placement_group_table(group).get("state") == "PENDING"
+            if not waiting or all(free.get(name, 0) >= amount for name, amount in wanted.items()):
+                log.warning("The resources of a trial are free and do not come: they are asked for anew")
+                manager.cancel_resource_request(request)
+                manager.request_resources(request)
+
     def _watch_standstill(self) -> None:
+        self._watch_requests()
         waits = bool(self._pending_trials)
         if self._running_trials or (waits and not self._end.alone) or waits != self._waited:
             self._idle_since, self._waited = None, waits
@@ -176,6 +206,12 @@ class SearchController(TuneController):
         super().resume(resume_config)
         if isinstance(self._search_alg, SearchGenerator):
             self._search_alg._finished = False
+
+
+def _staged(controller: TuneController) -> list[tuple[Any, PlacementGroup]]:
+    """Return the requests for resources that Ray has not served, with their placement groups."""
+    staged = getattr(controller._actor_manager._resource_manager, "_request_to_staged_pgs", {})
+    return [(request, group) for request, groups in staged.items() for group in groups]
 
 
 class _Deaf:

@@ -55,6 +55,8 @@ def climb(config: dict[str, Any]) -> None:
 def search(scheduler: Any, folder: Path, samples: int = 6, **tune_section: Any) -> Any:
     from ray import tune
 
+    from airflow_provider_raynode.runtime.completion import SearchEnd
+    from airflow_provider_raynode.runtime.controller import controlled
     from airflow_provider_raynode.runtime.scheduler import build_scheduler
     from airflow_provider_raynode.runtime.searcher import build_searcher
     from airflow_provider_raynode.runtime.space import build_search_space
@@ -74,7 +76,7 @@ def search(scheduler: Any, folder: Path, samples: int = 6, **tune_section: Any) 
     )
     section = config.ray_tune
     assert section is not None
-    grid = tune.Tuner(
+    tuner = tune.Tuner(
         climb,
         param_space=build_search_space(config),
         tune_config=tune.TuneConfig(
@@ -86,7 +88,9 @@ def search(scheduler: Any, folder: Path, samples: int = 6, **tune_section: Any) 
             reuse_actors=section.reuse_actors,
         ),
         run_config=tune.RunConfig(storage_path=str(folder), verbose=0, name="search"),
-    ).fit()
+    )
+    with controlled(SearchEnd(section, samples, alone=True)):
+        grid = tuner.fit()
     assert grid.num_errors == 0, grid.errors
     return grid
 
@@ -165,6 +169,33 @@ def test_resource_changing_runs_over_its_base(embedded_ray: None, tmp_path: Path
     grid = search(scheduler, tmp_path, samples=2)
     assert len(grid) == 2
     assert max(steps(grid)) == STEPS
+
+
+def test_a_placement_group_that_is_lost_is_asked_for_anew(
+    embedded_ray: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+    from ray.air.execution import PlacementGroupResourceManager
+
+    from airflow_provider_raynode.runtime import controller
+
+    asked = []
+    request_resources = PlacementGroupResourceManager.request_resources
+
+    def never_told_of_the_first(self: Any, resource_request: Any) -> None:
+        request_resources(self, resource_request)
+        asked.append(resource_request)
+        if len(asked) == 1:
+            (group,) = self._request_to_staged_pgs[resource_request]
+            del self._staging_future_to_pg[self._pg_to_staging_future[group]]
+            never = ray.util.placement_group([{"CPU": 1000}]).ready()
+            self._staging_future_to_pg[never] = group
+            self._pg_to_staging_future[group] = never
+
+    monkeypatch.setattr(PlacementGroupResourceManager, "request_resources", never_told_of_the_first)
+    monkeypatch.setattr(controller, "_LOST_S", 1.0)
+    assert steps(search("fifo", tmp_path, samples=1)) == [STEPS]
+    assert len(asked) == 2
 
 
 def steps_by_rate(grid: Any) -> list[int]:
