@@ -29,7 +29,7 @@ CONFIG: dict[str, Any] = {
     "default_resources": {"num_cpus": 0.5},
 }
 # Of one metric there is no front.
-KEYS = set(OUTPUT_KEYS) - {"front"}
+KEYS = set(OUTPUT_KEYS["search"]) - {"front"}
 
 
 def train(config: dict[str, Any], offset: int = 0) -> dict[str, Any]:
