@@ -86,11 +86,8 @@ def _number(text: str | None, default: float) -> float:
 
 def _process_problem(config: RayConfig, pods: list[_Pods]) -> str | None:
     """Return what one process of the function asks for that no pod has."""
-    section = config.ray_map if config.work == "map" else config.ray_tune
-    own = getattr(section, "resources", None)
-    asked = config.trial_resources if config.work == "search" else config.default_resources
-    if config.work == "map" and own is not None:
-        asked = own.over(config.default_resources)
+    own = config.ray_map.resources if config.ray_map else config.ray_tune.resources if config.ray_tune else None
+    asked = config.trial_resources if config.work == "search" else config.call_resources
     where = {"search": "ray_tune.resources", "map": "ray_map.resources"}.get(config.work, "")
     for name, amount in asked.bundle().items():
         if name not in _COMPARED:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from airflow_provider_raynode.config.ray_config import WorkKind
@@ -11,6 +12,7 @@ from airflow_provider_raynode.spec import Completion, MapEnd, NodeResult, Traini
 
 # What of a result goes into XCom at most: the run record has all.
 _FAILED_SHOWN = 100
+_LONGEST = 4_000
 
 
 def collected(work: WorkKind, result: NodeResult, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -19,6 +21,33 @@ def collected(work: WorkKind, result: NodeResult, record: Mapping[str, Any]) -> 
     :param record: the reference of the run record.
     """
     return {**_COLLECTED[work](result), "run_record": dict(record)}
+
+
+def leave_out(output: dict[str, Any], kept: Collection[str], longest: int = _LONGEST) -> dict[str, list[str]]:
+    """Leave out of what is pushed the metrics that would make it larger than goes through XCom; the longest go first.
+
+    :param kept: names of metrics that stay: the node's own, and those that other tasks take.
+    :return: the names that were left out, by part of the output; the run record has them all.
+    """
+    left: dict[str, list[str]] = {}
+    for part in ("metrics", "best_metrics"):
+        metrics = output.get(part)
+        if not isinstance(metrics, dict):
+            continue
+        spare = sorted((name for name in metrics if name not in kept), key=lambda name: -_size(metrics[name], name))
+        over = _size(output) - longest
+        while over > 0 and spare:
+            name = spare.pop(0)
+            over -= _size(metrics[name], name)
+            left.setdefault(part, []).append(name)
+        if part in left:
+            output[part] = {name: value for name, value in metrics.items() if name not in left[part]}
+    return left
+
+
+def _size(*values: Any) -> int:
+    """Return the bytes of values as JSON, with what stands between them."""
+    return sum(len(json.dumps(value)) + 2 for value in values)
 
 
 def told(work: WorkKind, result: NodeResult) -> Iterator[str]:

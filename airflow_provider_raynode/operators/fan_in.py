@@ -110,7 +110,7 @@ class RayFanInOperator(BaseOperator):
         from airflow_provider_raynode.hooks.catalog import catalog_for
         from airflow_provider_raynode.launchers import JobState, JobStatus
         from airflow_provider_raynode.operators._attempt import read_spec
-        from airflow_provider_raynode.operators._collected import collected, told
+        from airflow_provider_raynode.operators._collected import collected, leave_out, told
         from airflow_provider_raynode.operators._job_run import as_job
         from airflow_provider_raynode.operators._record import record_end
         from airflow_provider_raynode.operators._result import proven_result
@@ -131,6 +131,15 @@ class RayFanInOperator(BaseOperator):
         for line in told(spec.config.work, result):
             self.log.info("%s", line)
         output = collected(spec.config.work, result, record)
+        taken = {str(path[1]) for path in self.asked if len(path) > 1}
+        for part, names in leave_out(output, {*taken, result.metric or ""}).items():
+            self.log.warning(
+                "%d of the %s would make the output larger than the 4 KB that go through XCom, and are in the run "
+                "record only: %s",
+                len(names),
+                part,
+                ", ".join(names[:20]),
+            )
         self._check_parts(output, spec.config.work)
         return output
 

@@ -114,3 +114,72 @@ def test_an_operator_of_another_kind_fails_with_the_right_one(
     written = "".join(capfd.readouterr())
     assert "RayTrainOperator runs a training, and the job raynode-" in written
     assert "use RayTaskOperator" in written
+
+
+def describe(text: str, scale: int = 1) -> dict[str, Any]:
+    return {"length": len(text) * scale, "words": text.split()}
+
+
+def test_a_function_and_a_map_over_what_it_gives(run_dag: Callable[..., Any]) -> None:
+    with DAG("function_and_map", schedule=None) as dag:
+
+        def split(text: str) -> list[str]:
+            return text.split(".")
+
+        def length(part: str, plus: int) -> int:
+            if part == "bad":
+                raise ValueError("a bad part")
+            return len(part) + plus
+
+        @task
+        def use(value: Any, results: Any, failed: Any, items: Any, record: Any) -> list[Any]:
+            told = RunRecord.model_validate(catalog.load(record))
+            return [value, catalog.load(results), failed, items["succeeded"], told.work, told.failed]
+
+        function = ray_node("function", python_callable=split, ray_config=SMALL, op_kwargs={"text": "a.bcd.bad.ef"})
+        mapped = ray_node(
+            "map",
+            python_callable=length,
+            ray_config={"ray_map": {"over": "part", "on_error": "keep"}, **SMALL},
+            op_kwargs={"part": function.value, "plus": 1},
+        )
+        use(function.value, mapped.results, mapped.failed, mapped.items, mapped.run_record)
+
+    result = run_dag(dag)
+    assert result.state == "success", result.states
+    assert result.states["function.run"] == result.states["map.run"] == "success"
+    assert set(result.xcom("function.fan_in")) == set(OUTPUT_KEYS["function"])
+    assert set(result.xcom("map.fan_in")) == set(OUTPUT_KEYS["map"])
+    assert result.xcom("map.fan_in")["items"] == {
+        "items": 4,
+        "succeeded": 3,
+        "failed": 1,
+        "restored": 0,
+        "ending": "all_items",
+    }
+    assert result.xcom("use") == [["a", "bcd", "bad", "ef"], [2, 4, None, 3], [2], 3, "map", [2]]
+    small(result, "function.fan_in", "map.fan_in")
+
+
+def test_a_config_that_is_known_when_the_node_runs(run_dag: Callable[..., Any], capfd: Any) -> None:
+    """Its execution task runs every kind; what the DAG takes and the kind does not give is said by fan-in."""
+    with DAG("known_later", schedule=None) as dag:
+
+        @task
+        def config() -> dict[str, Any]:
+            return SMALL
+
+        @task
+        def use(value: Any) -> Any:
+            return value
+
+        node = ray_node("node", python_callable=describe, ray_config=config(), op_kwargs={"text": "a b"})  # type: ignore[arg-type]
+        use(node.value["length"])
+        use.override(task_id="other")(node.best_trial)
+
+    result = run_dag(dag)
+    assert result.states["node.tune"] == "success"
+    assert result.states["node.fan_in"] == "failed"
+    written = "".join(capfd.readouterr())
+    assert "The function has succeeded, and the DAG takes from it what it does not have" in written
+    assert "output['best_trial'] is not there: there is 'value', 'metrics', 'outputs', 'run_record'" in written

@@ -96,6 +96,7 @@ def training(num_workers: Any = 2, **scaling: Any) -> dict[str, Any]:
         ({"ray_tune": TUNE, **training(3)}, {"worker_groups": [GROUP]}, "each trial needs 3 workers .*room for 2"),
         ({"default_resources": {"num_cpus": 9}}, {}, "num_cpus: the function asks for 9 CPU, the larg"),
         ({"ray_map": {"over": "x"}, "default_resources": {"num_gpus": 1}}, {}, "num_gpus: a call asks for 1 GPU, the"),
+        ({"ray_map": {"over": "x", "resources": {"num_cpus": 3}}}, {}, "ray_map.resources.num_cpus: a call asks for 3"),
     ],
 )  # fmt: skip
 def test_what_no_cluster_has_room_for_is_refused(config: dict[str, Any], kuberay: dict[str, Any], message: str) -> None:

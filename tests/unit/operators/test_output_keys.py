@@ -10,7 +10,7 @@ import pytest
 
 from airflow_provider_raynode.config.ray_config import WorkKind
 from airflow_provider_raynode.exceptions import ConfigError
-from airflow_provider_raynode.operators._collected import collected, told
+from airflow_provider_raynode.operators._collected import collected, leave_out, told
 from airflow_provider_raynode.operators._output import ALL_OUTPUT_KEYS, END_KEYS, OUTPUT_KEYS, KnownOutput
 from airflow_provider_raynode.returns import metric, pickled
 from airflow_provider_raynode.spec import Best, Completion, MapEnd, NodeResult, TrainingEnd, Versions
@@ -76,6 +76,22 @@ def test_every_key_that_fan_in_pushes_can_be_asked_for(work: WorkKind) -> None:
 def test_many_failed_items_stay_small() -> None:
     many = RESULTS["map"].model_copy(update={"failed": tuple(range(100_000, 200_000))})
     assert len(json.dumps(collected("map", many, REFERENCE))) < 4096
+
+
+@pytest.mark.parametrize("work", ["training", "search"])
+def test_metrics_that_are_too_many_for_an_xcom_are_left_out(work: WorkKind) -> None:
+    many = {f"m{number}": float(number) for number in range(500)} | {"loss": 0.5, "taken": 1.0, "text": "x" * 200}
+    fields: dict[str, Any] = {"metrics": many, "best_metrics": many}
+    if work == "search":
+        fields = {"best": Best(trial_id="t", config={}, metrics=many)}
+    output = collected(work, RESULTS[work].model_copy(update=fields), {"uri": "run.json"})
+    left = leave_out(output, {"loss", "taken"})
+    assert len(json.dumps(output)) < 4096
+    assert output["best_metrics"]["loss"] == 0.5
+    assert output["best_metrics"]["taken"] == 1.0
+    assert "text" in left["best_metrics"]
+    assert len(left["best_metrics"]) + len(output["best_metrics"]) == len(many)
+    assert leave_out(output, ()) == {}
 
 
 @pytest.mark.parametrize("key", ALL_OUTPUT_KEYS)
