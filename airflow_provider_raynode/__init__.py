@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.hooks.ray import RayHook as RayHook
     from airflow_provider_raynode.operators.fan_in import RayFanInOperator as RayFanInOperator
     from airflow_provider_raynode.operators.fan_out import RayFanOutOperator as RayFanOutOperator
+    from airflow_provider_raynode.operators.submit_job import RaySubmitJobOperator as RaySubmitJobOperator
     from airflow_provider_raynode.operators.task import RayTaskOperator as RayTaskOperator
     from airflow_provider_raynode.operators.train import RayTrainOperator as RayTrainOperator
     from airflow_provider_raynode.operators.tune import RayTuneOperator as RayTuneOperator
@@ -40,6 +41,7 @@ _PUBLIC: dict[str, tuple[str, str]] = {
     "RayFanOutOperator": ("operators.fan_out", "RayFanOutOperator"),
     "RayHook": ("hooks.ray", "RayHook"),
     "RayNode": ("task_groups.ray_node", "RayNode"),
+    "RaySubmitJobOperator": ("operators.submit_job", "RaySubmitJobOperator"),
     "RayTaskOperator": ("operators.task", "RayTaskOperator"),
     "RayTrainOperator": ("operators.train", "RayTrainOperator"),
     "RayTuneOperator": ("operators.tune", "RayTuneOperator"),

@@ -75,6 +75,7 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": [
                     "airflow_provider_raynode.operators.fan_in",
                     "airflow_provider_raynode.operators.fan_out",
+                    "airflow_provider_raynode.operators.submit_job",
                     "airflow_provider_raynode.operators.task",
                     "airflow_provider_raynode.operators.train",
                     "airflow_provider_raynode.operators.tune",

@@ -16,13 +16,28 @@ _LONGEST = 8_000
 
 
 class EntrypointRun(JobRun):
-    """Runs the command that a task staged."""
+    """Runs the command that a task staged.
+
+    :ivar message: the job's own, once it has ended.
+    """
+
+    message: str = ""
 
     @property
     def _is_bare(self) -> bool:
         """Whether Ray starts the command, without our driver."""
         command = self._spec.entrypoint
         return command is not None and not command.by_driver and self.job.launcher == "jobs_api"
+
+    @property
+    def noun(self) -> str:
+        """The word for the work in messages."""
+        return "job"
+
+    def conclude(self, status: JobStatus) -> NodeResult | None:
+        """Return the result of an ended job, None where its state is the proof; `message` is what Ray says of it."""
+        self.message = status.message
+        return super().conclude(status)
 
     def _over_in(self, status: JobStatus) -> bool:
         if self._is_bare and status.state is JobState.SUCCEEDED:

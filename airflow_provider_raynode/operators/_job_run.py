@@ -43,6 +43,7 @@ from airflow_provider_raynode.spec import (
 )
 
 if TYPE_CHECKING:
+    from airflow_provider_raynode.catalog import Catalog
     from airflow_provider_raynode.config.ray_config import WorkKind
 
 # Poll soon after the start, so that a short job ends without a wait, then settle at the configured interval.
@@ -79,6 +80,16 @@ class JobRun:
     def work(self) -> WorkKind:
         """The kind of the node's work."""
         return self._spec.config.work
+
+    @property
+    def noun(self) -> str:
+        """The word for the work in messages."""
+        return self.work
+
+    @property
+    def node(self) -> Catalog:
+        """The catalog at the node's folder."""
+        return self._catalog
 
     @property
     def limits(self) -> Limits:
@@ -279,7 +290,7 @@ class JobRun:
         """Return the error of an ended job: its own words where it left some, else what killed it."""
         result = result_of(self._spec, self._catalog) if status.own_result else None
         on_ray_job = self.job.launcher == "rayjob"
-        lines = [f"The {self.work} {self.job.submission_id} ended as {status.state}."]
+        lines = [f"The {self.noun} {self.job.submission_id} ended as {status.state}."]
         if result is not None and result.failure is not None:
             failure = result.failure
             lines.append(f"{failure.type}: {failure.message}")
