@@ -82,6 +82,7 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "task-decorators": [{"name": "ray", "class-name": "airflow_provider_raynode.decorators.ray.ray_task"}],
         "connection-types": [_RAY_CONNECTION],
         "extra-links": ["airflow_provider_raynode.links.ray_job.RayJobLink"],
         "triggers": [

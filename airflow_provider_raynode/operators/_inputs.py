@@ -25,7 +25,7 @@ def _stage(name: str, value: Any, catalog: Catalog) -> Any:
         value = list(value[:])  # the results of a mapped task: one request for all, where iteration makes one for each
     if CatalogRef.is_ref(value):
         return dict(value)
-    encoded = _as_json(value)
+    encoded = as_exact_json(value)
     if encoded is not None and len(encoded) <= INLINE_LIMIT:
         return json.loads(encoded)
     if _holds_ref(value):
@@ -37,7 +37,7 @@ def _stage(name: str, value: Any, catalog: Catalog) -> Any:
     return dict(catalog.put(value, name))
 
 
-def _as_json(value: Any) -> bytes | None:
+def as_exact_json(value: Any) -> bytes | None:
     """Return the JSON of a value that comes back equal from it, else None (tuples, NaN, int keys, objects)."""
     try:
         encoded = json.dumps(value, allow_nan=False, ensure_ascii=False).encode()

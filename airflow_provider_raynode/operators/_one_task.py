@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_raynode.exceptions import BindingError, ConfigError
-from airflow_provider_raynode.operators._resolve import check_on_kill
+from airflow_provider_raynode.operators._resolve import check_on_kill, config_path, dag_folders
 from airflow_provider_raynode.operators.execution import STATE_KEY, RayExecutionOperator
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import DAG, Context
 
     from airflow_provider_raynode.catalog import CatalogRef
+    from airflow_provider_raynode.config import RayConfig
     from airflow_provider_raynode.operators._job_run import JobRun
     from airflow_provider_raynode.operators._staging import Staged
     from airflow_provider_raynode.spec import NodeResult
@@ -90,3 +91,29 @@ class RayOneTaskOperator(RayExecutionOperator):
         catalog = run.node
         spec = read_spec(run.job, catalog)
         return write_record(record_of(run.job, spec, result, catalog, outcome="succeeded"), catalog)
+
+
+def config_with(given: Any, dag: DAG | None, **sections: Mapping[str, Any]) -> RayConfig:
+    """Return a config with the values that a task's arguments say; None is not said.
+
+    :param given: path of a YAML file, a dict, a RayConfig, or None.
+    :param sections: values by key, by section.
+    :raises ConfigError: the config is wrong, or says a value as well.
+    """
+    from airflow_provider_raynode.config import RayConfig
+
+    source: Any = config_path(given, dag) if isinstance(given, str) else {} if given is None else given
+    folders = dag_folders(dag)
+    config = RayConfig.load(source, source="ray_config", folders=folders)
+    whole = config.model_dump(mode="json", exclude_unset=True)
+    said = False
+    for section, values in sections.items():
+        beside = {name: value for name, value in values.items() if value is not None}
+        own = whole.get(section) or {}
+        for name in beside:
+            if own.get(name) is not None:
+                raise ConfigError(f"{name}: is said by ray_config ({section}.{name}) as well: remove one of them")
+        if beside:
+            whole[section] = {**own, **beside}
+            said = True
+    return RayConfig.load(whole, source="ray_config", folders=folders) if said else config

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.exceptions import ConfigError
-from airflow_provider_raynode.operators._one_task import RayOneTaskOperator
+from airflow_provider_raynode.operators._one_task import RayOneTaskOperator, config_with
 from airflow_provider_raynode.operators._place import placed
 from airflow_provider_raynode.operators._resolve import (
     check_limits,
     check_on_kill,
     check_secrets,
-    config_path,
-    dag_folders,
     is_static,
 )
 from airflow_provider_raynode.operators.fan_out import DEFAULT_CONN_ID
@@ -183,26 +181,16 @@ class RaySubmitJobOperator(RayOneTaskOperator):
 
         :raises ConfigError: it is wrong, says what has no effect here, or says again what an argument says.
         """
-        given: Any = self.ray_config
-        if isinstance(given, str):
-            given = config_path(given, dag)
-        config = RayConfig.load({} if given is None else given, source="ray_config", folders=dag_folders(dag))
+        config = config_with(
+            self.ray_config, dag, ray_cluster={"address": self.address, "runtime_env": self.runtime_env}
+        )
         unused = [name for name in _OF_A_FUNCTION if name in config.model_fields_set]
         if unused:
             raise ConfigError(
                 f"ray_config: {', '.join(unused)} has no effect on an entrypoint: only ray_cluster and catalog count. "
                 "What the command itself reserves is said in entrypoint_num_cpus, entrypoint_num_gpus, …"
             )
-        own = {"address": self.address, "runtime_env": self.runtime_env}
-        beside = {name: value for name, value in own.items() if value is not None}
-        if not beside:
-            return config
-        cluster = config.ray_cluster.model_dump(mode="json", exclude_unset=True)
-        for name in beside:
-            if cluster.get(name) is not None:
-                raise ConfigError(f"{name}: is said by ray_config (ray_cluster.{name}) as well: remove one of them")
-        whole = {**config.model_dump(mode="json", exclude_unset=True), "ray_cluster": {**cluster, **beside}}
-        return RayConfig.load(whole, source="ray_config", folders=dag_folders(dag))
+        return config
 
     def _command(self, *, embedded: bool) -> Entrypoint:
         """Return the command with what it reserves.

@@ -1,0 +1,1 @@
+"""The TaskFlow decorator `@task.ray`: a plain function, called on Ray."""
