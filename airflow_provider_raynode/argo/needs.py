@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, is_fan_out
+from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, is_fan_out, is_one_task
 from airflow_provider_raynode.argo.settings._connections import (
     catalog_connection,
     connection_variable,
@@ -68,12 +68,17 @@ def _fields(task: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _of_ray_node(dag: DAG, task: Any) -> Iterator[str]:
+    if is_one_task(task):
+        fields = task.partial_kwargs if task.is_mapped else vars(task)
+        yield connection_variable(_catalog_of(dag, fields.get("ray_config")))
+        yield from _secrets(fields.get("secrets") or ())
+        return
     if not (is_fan_out(task) or is_execution(task) or _is_fan_in(task)):
         return
     fan_out = task if is_fan_out(task) else _fan_out_before(task)
     if fan_out is None or fan_out.is_mapped:
         return
-    yield connection_variable(_catalog_of(dag, fan_out))
+    yield connection_variable(_catalog_of(dag, fan_out.ray_config))
     if _is_fan_in(task):
         return
     # The job is submitted by fan-out, and by the execution task where an attempt follows a failed one.
@@ -98,13 +103,13 @@ def _secrets(entries: Any) -> Iterator[str]:
         yield connection_variable(name.key) if name.kind == "conn" else variable_variable(name.key)
 
 
-def _catalog_of(dag: DAG, fan_out: Any) -> str:
+def _catalog_of(dag: DAG, ray_config: Any) -> str:
     from airflow_provider_raynode.operators._resolve import is_static, load_config
 
-    if not is_static(fan_out.ray_config):
+    if ray_config is None or not is_static(ray_config):
         return ""
     try:
-        return catalog_connection(load_config(fan_out.ray_config, dag).catalog.uri)
+        return catalog_connection(load_config(ray_config, dag).catalog.uri)
     except ConfigError:
         # The node itself says what is wrong with it.
         return ""

@@ -31,12 +31,21 @@ _BRACES = "\ufdd0"
 
 def is_execution(task: Any) -> bool:
     """Whether a task is the execution task of a Ray node."""
-    return any(each.__name__ == "RayExecutionOperator" for each in operator_class(task).__mro__)
+    return _is_a(task, "RayExecutionOperator") and not is_one_task(task)
 
 
 def is_fan_out(task: Any) -> bool:
     """Whether a task is the fan-out of a Ray node."""
-    return any(each.__name__ == "RayFanOutOperator" for each in operator_class(task).__mro__)
+    return _is_a(task, "RayFanOutOperator")
+
+
+def is_one_task(task: Any) -> bool:
+    """Whether a task stages, runs and collects by itself: `@task.ray`, a RaySubmitJobOperator."""
+    return _is_a(task, "RayOneTaskOperator")
+
+
+def _is_a(task: Any, name: str) -> bool:
+    return any(each.__name__ == name for each in operator_class(task).__mro__)
 
 
 def fan_out_of(task: Any) -> Any:

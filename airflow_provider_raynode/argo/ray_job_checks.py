@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_provider_raynode.argo.checks import Refusal
-from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, ray_job_config, ray_job_of
+from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, is_one_task, ray_job_config, ray_job_of
 from airflow_provider_raynode.argo.ray_job_sizes import size_problems
 from airflow_provider_raynode.argo.settings._connections import storage_prefixes
 from airflow_provider_raynode.argo.settings._literal import literal
@@ -65,6 +65,25 @@ def ray_job_refusals(dag: DAG, settings: ArgoSettings) -> Iterator[Refusal]:
     """Yield what keeps the Ray nodes of a DAG from being RayJobs."""
     for task in filter(is_execution, dag.tasks):
         yield from _refusals(dag, task, settings)
+    for task in filter(is_one_task, dag.tasks):
+        if _describes_a_cluster(dag, task):
+            reason = "ray_cluster.kuberay has no effect on it: a task that is a node by itself gets no RayJob"
+            remedy = (
+                "make it a ray_node(...), or leave the section out: the task runs in its pod, or on the cluster of "
+            )
+            yield Refusal("rayjob-one-task", reason, f"{remedy}its connection", task.task_id)
+
+
+def _describes_a_cluster(dag: DAG, task: Any) -> bool:
+    from airflow_provider_raynode.operators._resolve import is_static, load_config
+
+    given = (task.partial_kwargs if task.is_mapped else vars(task)).get("ray_config")
+    if given is None or not is_static(given):
+        return False
+    try:
+        return load_config(given, dag).ray_cluster.kuberay is not None
+    except ConfigError:  # the task itself says what is wrong with it
+        return False
 
 
 def _refusals(dag: DAG, task: Any, settings: ArgoSettings) -> Iterator[Refusal]:

@@ -62,6 +62,8 @@ _ROLES = {
     "RayTuneOperator": "tune",
     "RayTrainOperator": "train",
     "RayTaskOperator": "run",
+    # A node that is one task.
+    "RayOneTaskOperator": "task",
     # Of a node whose config is known when it runs.
     "RayExecutionOperator": "tune",
     "RayFanInOperator": "fan-in",
