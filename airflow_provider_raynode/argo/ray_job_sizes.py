@@ -106,7 +106,7 @@ def _process_problem(config: RayConfig, pods: list[_Pods]) -> str | None:
 def _training_problems(config: RayConfig, scaling: Scaling, pods: list[_Pods]) -> Iterator[str]:
     """Yield why the least workers of a training do not fit at the same time."""
     worker, least = scaling.worker(config.default_resources), scaling.bounds[0]
-    own = config.trial_resources.bundle(num_cpus=1.0) if config.ray_tune is not None else {}
+    own = config.trial_resources.bundle(num_cpus=0.0) if config.ray_tune is not None else {}
     whose = "each trial" if config.ray_tune is not None else "the training"
     shown = ", ".join(_shown(name, amount) for name, amount in worker.items() if name in _COMPARED) or "nothing"
     for name in _COMPARED:

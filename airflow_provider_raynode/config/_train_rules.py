@@ -121,8 +121,20 @@ def _beside_search_problems(config: RayConfig) -> Iterator[Problem]:
     if tune.scheduler is not None and tune.scheduler.type == "ResourceChangingScheduler":
         yield (
             ("ray_tune", "scheduler"),
-            "ResourceChangingScheduler changes what a trial's own process reserves, not its workers: with ray_train "
-            "use scaling.num_workers: [least, most]",
+            "ResourceChangingScheduler changes what a trial reserves while it runs, and a training has the workers "
+            "that it began with: leave one of them out",
+        )
+    if train.scaling.elastic:
+        least, most = train.scaling.bounds
+        yield (
+            ("ray_train", "scaling", "num_workers"),
+            f"[{least}, {most}] cannot be beside ray_tune: a trial reserves all its workers before it begins, so that "
+            "no trial waits for another; write one number",
+        )
+    if train.scaling.use_tpu and train.scaling.topology is not None:
+        yield (
+            ("ray_train", "scaling", "topology"),
+            "cannot be beside ray_tune: Ray Train reserves a slice of TPUs by itself, outside the trial; leave it out",
         )
 
 

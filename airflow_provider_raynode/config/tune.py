@@ -179,8 +179,8 @@ class RayTune(Section):
     resources: Annotated[Resources, Later(), EmptyIsDefault] = Field(
         default_factory=Resources.model_construct,
         description="what one trial reserves; what it leaves out is that of default_resources. Beside ray_train: what "
-        "a trial's own process reserves, which waits for its workers: left out 1 CPU, and default_resources are the "
-        "workers'",
+        "a trial's own process reserves, which only waits for its workers: left out nothing, and default_resources are "
+        "the workers'",
     )
     reuse_actors: Switch = Field(
         default=True,

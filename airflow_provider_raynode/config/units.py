@@ -68,14 +68,17 @@ class Unit:
 def unit_of(config: RayConfig) -> Unit:
     """Return what runs first, and of which as many run at a time as fit.
 
-    A trial of a search; with `ray_train` beside it with its workers, of an elastic training the least. A training: its
-    workers. Else a call of the function.
+    A trial of a search; with `ray_train` beside it with its workers, and its own process, which only waits for them,
+    where that reserves something. A training: its workers, of an elastic one the least. Else a call of the function.
     """
     search, train = config.ray_tune, config.ray_train
     if search is not None:
         said_in = "default_resources" if search.resources == Resources() else "ray_tune.resources"
-        trial = _process("trial", config.trial_resources, said_in)
-        return Unit("trial", (trial,)) if train is None else Unit("trial", (trial, _workers(config)), _strategy(config))
+        if train is None:
+            return Unit("trial", (_process("trial", config.trial_resources, said_in),))
+        trial = _process("trial", config.trial_resources, said_in, num_cpus=0.0)
+        processes = (trial, _workers(config)) if trial.bundle else (_workers(config),)
+        return Unit("trial", processes, _strategy(config))
     if train is not None:
         return Unit("training", (_workers(config),), _strategy(config))
     own = None if config.ray_map is None else config.ray_map.resources
@@ -83,9 +86,9 @@ def unit_of(config: RayConfig) -> Unit:
     return Unit("call", (_process("call", config.call_resources, said_in),))
 
 
-def _process(name: str, resources: Resources, said_in: str) -> Processes:
+def _process(name: str, resources: Resources, said_in: str, *, num_cpus: float = 1.0) -> Processes:
     labels = (resources.label_selector,) if resources.label_selector else ()
-    return Processes(name, 1, resources.bundle(), labels, said_in)
+    return Processes(name, 1, resources.bundle(num_cpus=num_cpus), labels, said_in)
 
 
 def _workers(config: RayConfig) -> Processes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.tune import ResultGrid
@@ -14,7 +14,6 @@ from ray.tune.search import Searcher
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.config.space_tree import SpaceTree
-from airflow_provider_raynode.config.tune import Checkpoint
 from airflow_provider_raynode.config.units import unit_of
 from airflow_provider_raynode.runtime.controller import controlled
 from airflow_provider_raynode.runtime.experiment import (
@@ -25,7 +24,7 @@ from airflow_provider_raynode.runtime.experiment import (
 )
 from airflow_provider_raynode.runtime.names import key_of, travelling
 from airflow_provider_raynode.runtime.observer import Observer
-from airflow_provider_raynode.runtime.references import references
+from airflow_provider_raynode.runtime.references import references, training_references
 from airflow_provider_raynode.runtime.scheduler import build_scheduler
 from airflow_provider_raynode.runtime.search_state import keep_states_whole, search_of
 from airflow_provider_raynode.runtime.searcher import build_searcher
@@ -36,9 +35,12 @@ from airflow_provider_raynode.runtime.warm_start import earlier_trials
 from airflow_provider_raynode.runtime.worker import TrialSetup, run_trial
 from airflow_provider_raynode.spec import NodeSpec
 
+if TYPE_CHECKING:
+    from airflow_provider_raynode.runtime.tuned_training import TunedSetup
+
 
 def run_search(
-    spec: NodeSpec, setup: TrialSetup, inputs: Mapping[str, Any], catalog: Catalog, observer: Observer
+    spec: NodeSpec, setup: TrialSetup | TunedSetup, inputs: Mapping[str, Any], catalog: Catalog, observer: Observer
 ) -> ResultGrid:
     """Run the search to its end and return Tune's results.
 
@@ -47,12 +49,19 @@ def run_search(
     config = spec.config
     search = config.ray_tune
     assert search is not None
-    setup = replace(setup, references=references(search))
-    trainable = tune.with_resources(_trainable(setup, inputs), resources(config))
+    storage_path, filesystem = storage_of(spec, catalog)
+    setup = replace(setup, references=(*references(search), *training_references(config)))
+    if isinstance(setup, TrialSetup):
+        trial = _trainable(setup, inputs)
+    else:
+        from airflow_provider_raynode.runtime.tuned_training import trainings
+
+        experiment = f"{storage_path}/{spec.experiment_name}"
+        trial = trainings(replace(setup, experiment=experiment, filesystem=filesystem), inputs)
+    trainable = tune.with_resources(trial, resources(config))
     if not search.logger_callbacks:
         # It would miss, loudly, the files that nobody asked for.
         logging.getLogger("ray.tune.analysis.experiment_analysis").setLevel(logging.ERROR)
-    storage_path, filesystem = storage_of(spec, catalog)
     space = build_search_space(config)
     observer.search = search_of(spec)
     keep_states_whole()
@@ -62,7 +71,7 @@ def run_search(
         searcher = build_searcher(config, earlier_trials(config, catalog))
         tuner = _new_tuner(spec, trainable, space, searcher, observer, storage_path, filesystem)
     write_state_often(local=catalog.is_local, trials=observer.seen)
-    with controlled(observer.end):
+    with controlled(observer.end, kill=config.ray_train is not None):
         return tuner.fit()
 
 
@@ -102,17 +111,19 @@ def _new_tuner(
             stop=build_stop(search),
             # fail_fast is the observer's: Tune would mark the trials that it cuts off as terminated.
             failure_config=tune.FailureConfig(max_failures=search.failure.max_failures),
-            checkpoint_config=_checkpoints(search.checkpoint),
+            checkpoint_config=_checkpoints(config),
             callbacks=[observer],
             verbose=0,
         ),
     )
 
 
-def _checkpoints(checkpoint: Checkpoint) -> tune.CheckpointConfig:
-    fields = checkpoint.model_dump()
-    if checkpoint.checkpoint_score_attribute is not None:
-        fields["checkpoint_score_attribute"] = key_of(checkpoint.checkpoint_score_attribute)
+def _checkpoints(config: RayConfig) -> tune.CheckpointConfig:
+    assert config.ray_tune is not None
+    kept = config.ray_tune.checkpoint if config.ray_train is None else config.train_checkpoint
+    fields = kept.model_dump()
+    if kept.checkpoint_score_attribute is not None:
+        fields["checkpoint_score_attribute"] = key_of(kept.checkpoint_score_attribute)
     return tune.CheckpointConfig(**fields)
 
 
@@ -149,9 +160,15 @@ def total_trials(config: RayConfig) -> int | None:
 
 
 def resources(config: RayConfig) -> dict[str, float] | tune.PlacementGroupFactory:
-    """Return what one trial reserves, as `tune.with_resources` takes it."""
+    """Return what one trial reserves, as `tune.with_resources` takes it.
+
+    The workers of a training are in it: Tune starts a trial only where there is room for all of them.
+    """
     unit = unit_of(config)
-    if unit.labels is not None:
-        return tune.PlacementGroupFactory(unit.bundles, unit.strategy, bundle_label_selector=unit.labels)
+    labels = {} if unit.labels is None else {"bundle_label_selector": unit.labels}
+    if config.ray_train is not None or labels:
+        # Tune takes the first bundle for the trial's own process, which may reserve nothing.
+        own: list[dict[str, float]] = [] if unit.processes[0].name == "trial" else [{}]
+        return tune.PlacementGroupFactory([*own, *unit.bundles], unit.strategy, **labels)
     words = {"CPU": "cpu", "GPU": "gpu"}
     return {words.get(name, name): amount for name, amount in unit.bundles[0].items()}

@@ -10,9 +10,12 @@ from airflow_provider_raynode.runtime.work import Job, Work
 from airflow_provider_raynode.spec import NodeFailure
 
 if TYPE_CHECKING:
+    from airflow_provider_raynode.config.tune import RayTune
     from airflow_provider_raynode.runtime.function import FunctionSource
     from airflow_provider_raynode.runtime.observer import Observer
     from airflow_provider_raynode.runtime.output import Output
+    from airflow_provider_raynode.runtime.tuned_training import TunedSetup
+    from airflow_provider_raynode.runtime.worker import TrialSetup
 
 
 class SearchWork(Work):
@@ -49,6 +52,32 @@ class SearchWork(Work):
         end.decide("stopped", failure.message)
         return {"completion": end.completion(self._observer.statuses())}
 
+    def _setup(self, search: RayTune) -> TrialSetup | TunedSetup:
+        """Return what every trial shares: a call of the function, or the workers of a training."""
+        spec, job = self.spec, self.job
+        assert self._source is not None
+        assert search.metric is not None
+        shared: dict[str, Any] = {
+            "function": self._source,
+            "run": spec.context,
+            "attempt": spec.attempt,
+            "catalog_uri": spec.catalog_uri,
+            "attempt_prefix": spec.attempt_prefix,
+            "returns": spec.returns,
+            "metric": search.metric,
+            "further_metrics": tuple(search.further_metrics or ()),
+            "submission_id": spec.submission_id,
+            "secrets": job.secrets,
+            "driver": job.lease.number,
+        }
+        if spec.config.ray_train is not None:
+            from airflow_provider_raynode.runtime.tuned_training import TunedSetup
+
+            return TunedSetup(**shared, config=spec.config, start_timeout_s=spec.limits.startup_timeout_s)
+        from airflow_provider_raynode.runtime.worker import TrialSetup
+
+        return TrialSetup(**shared)
+
     def run(self, output: Output) -> dict[str, Any]:
         """Run the search and collect what it found."""
         from airflow_provider_raynode.runtime.collect import collect
@@ -59,28 +88,13 @@ class SearchWork(Work):
         from airflow_provider_raynode.runtime.search import run_search, total_trials
         from airflow_provider_raynode.runtime.steps import Steps
         from airflow_provider_raynode.runtime.telling import Teller
-        from airflow_provider_raynode.runtime.worker import TrialSetup
 
         spec, job = self.spec, self.job
         search = spec.config.ray_tune
         assert search is not None
         assert search.metric is not None
         assert search.mode is not None
-        assert self._source is not None
         self.resources = check(unit_of(spec.config), embedded=job.embedded)
-        setup = TrialSetup(
-            function=self._source,
-            run=spec.context,
-            attempt=spec.attempt,
-            catalog_uri=spec.catalog_uri,
-            attempt_prefix=spec.attempt_prefix,
-            returns=spec.returns,
-            metric=search.metric,
-            further_metrics=tuple(search.further_metrics or ()),
-            submission_id=spec.submission_id,
-            secrets=job.secrets,
-            driver=job.lease.number,
-        )
         scores = Scores(search.metric, search.mode, search.scope, search.further_metrics)
         outputs = job.attempt.child("outputs") if search.keep_outputs == "best" else None
         end = SearchEnd(search, total_trials(spec.config), alone=job.embedded)
@@ -93,7 +107,7 @@ class SearchWork(Work):
         phase = "failed"
         try:
             with job.phase("search"):
-                grid = run_search(spec, setup, self._inputs, job.attempt, observer)
+                grid = run_search(spec, self._setup(search), self._inputs, job.attempt, observer)
             writer.write(phase="collecting")
             # What is removed from now on nobody else may need.
             job.lease.confirm()

@@ -17,6 +17,8 @@ from airflow_provider_raynode.exceptions import ClusterError
 from airflow_provider_raynode.runtime.placement import check, fitting, grows_by_itself, nodes_of_cluster, place
 
 TUNE = {"search_space": {"lr": {"type": "uniform", "low": 0, "high": 1}}, "metric": "loss", "mode": "min"}
+# What a trial's own process reserves, beside its workers.
+OWN = {"resources": {"num_cpus": 1}}
 # What Ray has placed it has placed at once; what it has not by then, nothing else being there, it never does.
 _PLACED_S, _WAITING_S = 20.0, 0.6
 
@@ -112,7 +114,7 @@ def test_what_fits_is_what_ray_places(cluster: None) -> None:
     ],
 )
 def test_as_many_trials_as_are_said_to_fit_do(cluster: None, scaling: dict[str, Any], trials: int) -> None:
-    config = RayConfig.load({"ray_tune": TUNE, "ray_train": {"scaling": scaling}})
+    config = RayConfig.load({"ray_tune": {**TUNE, **OWN}, "ray_train": {"scaling": scaling}})
     unit = unit_of(config)
     assert fitting(unit, nodes_of_cluster(), most=20) == trials
     with contextlib.ExitStack() as stack:
@@ -128,9 +130,8 @@ def test_a_cluster_without_an_autoscaler_does_not_grow(cluster: None) -> None:
         ClusterError,
         match=r"each trial needs 12 CPUs \(11 workers x 1 \+ 1 for the trial\), the cluster has 10.*no autoscaler",
     ):
-        check(
-            unit_of(RayConfig.load({"ray_tune": TUNE, "ray_train": {"scaling": {"num_workers": 11}}})), embedded=False
-        )
+        config = RayConfig.load({"ray_tune": {**TUNE, **OWN}, "ray_train": {"scaling": {"num_workers": 11}}})
+        check(unit_of(config), embedded=False)
     total = check(unit_of(RayConfig.load({"ray_tune": TUNE})), embedded=False)
     assert (total["CPU"], total["GPU"], total["licence"]) == (10, 2, 2)
 

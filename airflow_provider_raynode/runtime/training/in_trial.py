@@ -9,10 +9,10 @@ and whatever ends the trial's process, or the search, ends its workers and frees
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any
 
 import ray
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.execution.context import TrainRunContext
 from ray.train.v2._internal.execution.controller import TrainController
@@ -21,6 +21,8 @@ from ray.train.v2._internal.execution.worker_group import WorkerGroup, WorkerGro
 from ray.train.v2._internal.execution.worker_group.placement_group_handle import DefaultPlacementGroupHandle
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 from ray.util.placement_group import PlacementGroup
+
+from airflow_provider_raynode.runtime.noise import quiet_train
 
 
 def in_trial(trainer: type[DataParallelTrainer]) -> type[DataParallelTrainer]:
@@ -37,12 +39,15 @@ class _InTrial(DataParallelTrainer):
 
     def _create_default_callbacks(self) -> list[Any]:
         callbacks = super()._create_default_callbacks()
-        # Its detached actor would watch over a placement group that is not the training's.
-        return [each for each in callbacks if not isinstance(each, PlacementGroupCleanerCallback)]
+        # The first has a detached actor, which would watch over a placement group that is not the training's, the other
+        # a process that hands out datasets, where there are some.
+        needless: tuple[type, ...] = (PlacementGroupCleanerCallback,)
+        needless += () if self.datasets else (DatasetsCallback,)
+        return [each for each in callbacks if not isinstance(each, needless)]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
-        # It would take over the log of this process, which is the trial's.
-        os.environ["RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING"] = "0"
+        run_config: Any = self.run_config
+        quiet_train(run_config.logging_config.log_level)
         arguments["scaling_policy"] = _Reserved(self.train_run_context.scaling_config)
         controller = _Controller(**arguments)
         run: Any = controller.run

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -9,42 +13,120 @@ from ray import tune
 from ray.air.constants import TRAINING_ITERATION
 from ray.train._internal.session import _TrainingResult, get_session
 from ray.train.constants import CHECKPOINT_DIR_NAME
-from ray.train.v2._internal.execution.callback import ReportCallback, WorkerGroupCallback
+from ray.train.v2._internal.execution.callback import ReportCallback, WorkerCallback, WorkerGroupCallback
 from ray.train.v2._internal.execution.training_report import _TrainingReport
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
 
+from airflow_provider_raynode.runtime.checkpoints import ORIGIN_FILE, origin_of
+from airflow_provider_raynode.runtime.names import OUTPUTS_KEY, RETURNED_KEY, travelling
+from airflow_provider_raynode.runtime.training.session import CARRIED
+from airflow_provider_raynode.runtime.training.state import Counted, Origin
 
-class ToTune(ReportCallback, WorkerGroupCallback):
+
+@dataclass(frozen=True)
+class TrialOrigin:
+    """What a trial goes on from, and whether that is another trial's, which PBT gave it."""
+
+    origin: Origin
+    foreign: bool = False
+
+    @classmethod
+    def found(cls, trial_id: str) -> TrialOrigin:
+        """Return the origin that Tune gives this process's trial."""
+        checkpoint = tune.get_checkpoint()
+        if checkpoint is None:
+            return cls(Origin())
+        kept: dict[str, Any] = {}
+        with suppress(ValueError, TypeError):
+            kept = json.loads(origin_of(checkpoint) or b"{}")
+        last = Counted.model_validate(kept.get("last", {}))
+        foreign = kept.get("trial_id") != trial_id
+        if foreign:  # they are kept and removed with their own trial
+            last = last.model_copy(update={"outputs": {}})
+        return cls(Origin(last=last, checkpoint=checkpoint.path), foreign)
+
+
+class ToTune(ReportCallback, WorkerGroupCallback, WorkerCallback):
     """Gives Tune each counted report, and waits until it has heard it: the scheduler may end the trial there.
 
     What the workers report again, after they were started anew from a checkpoint, has the numbers that it had.
-
-    :param reports: counted reports of the trial at the checkpoint that it goes on from.
+    A copy of it goes to each worker when the workers start, which tells the worker what it goes on from.
     """
 
-    def __init__(self, reports: int) -> None:
-        self._reports = self._at_checkpoint = reports
-        self.starts = 0
+    def __init__(self, trial_id: str, begin: TrialOrigin) -> None:
+        self._trial_id = trial_id
+        self._begin = begin
+        self._origin = begin.origin
+        # The report that counted last.
+        self.last = begin.origin.last
+        # Ids of the workers by rank, which name their accounts of a failure.
+        self.workers: list[str] = []
+
+    # -- on a worker ---------------------------------------------------------------------------------------------------
+
+    def after_init_train_context(self) -> None:
+        """Ray has told the worker its rank: say what it goes on from."""
+        from airflow_provider_raynode.runtime.training import worker
+
+        worker.begin_with(self._origin)
+
+    # -- in the trial's process ----------------------------------------------------------------------------------------
 
     def after_worker_group_start(self, worker_group: WorkerGroup) -> None:
-        """Go on after the checkpoint that the workers begin with."""
-        self._reports = self._at_checkpoint
-        self.starts += 1
+        """The workers begin with the last whole checkpoint: what was reported since then, they report again."""
+        self.workers = [worker.actor._actor_id.hex() for worker in worker_group.get_workers()]
+        self.last = self._origin.last
 
     def after_report(self, training_report: _TrainingReport, metrics: list[dict[str, Any]]) -> None:
         """Take a report of all ranks: what rank 0 says counts."""
-        self._reports += 1
-        if training_report.checkpoint is not None:
-            self._at_checkpoint = self._reports
-        _send({**metrics[0], TRAINING_ITERATION: self._reports}, training_report.checkpoint)
+        checkpoint = training_report.checkpoint
+        self.last = last = _counted(metrics[0])
+        if checkpoint is not None:
+            # Ray itself gives the workers that start anew the checkpoint.
+            self._origin = replace(self._origin, last=last, checkpoint=None)
+            self._write_origin(checkpoint)
+        self._send(last, checkpoint)
+
+    def _write_origin(self, checkpoint: Any) -> None:
+        kept = {"trial_id": self._trial_id, "last": self.last.model_dump()}
+        with checkpoint.filesystem.open_output_stream(f"{checkpoint.path}/{ORIGIN_FILE}") as stream:
+            stream.write(json.dumps(kept).encode())
+
+    def returned(self, value: Mapping[str, Any] | None) -> None:
+        """The function has returned on every rank.
+
+        :param value: what rank 0's session made of it.
+        """
+        if not value or not value["returned"]:
+            return
+        last = Counted.model_validate(value)
+        if self._begin.foreign and last.step == self._begin.origin.last.step:
+            return  # it took over a trial that had ended: its own last report stands
+        self._send(last, None, returned=True)
+
+    def _send(self, last: Counted, checkpoint: Any, *, returned: bool = False) -> None:
+        """Do what `tune.report` does, without its copy of the checkpoint: that lies on storage, and is now Tune's."""
+        session = get_session()
+        if session is None:
+            raise RuntimeError("this process runs no trial of Tune")
+        metrics: dict[str, Any] = {travelling(name): value for name, value in last.metrics.items()}
+        if last.outputs:
+            metrics[OUTPUTS_KEY] = json.dumps(last.outputs)
+        if returned:
+            metrics[RETURNED_KEY] = True
+        metrics[TRAINING_ITERATION] = last.step
+        result = session._auto_fill_metrics(metrics)
+        result[CHECKPOINT_DIR_NAME] = None if checkpoint is None else PurePosixPath(checkpoint.path).name
+        kept = None if checkpoint is None else tune.Checkpoint(checkpoint.path, checkpoint.filesystem)
+        session._report_training_result(_TrainingResult(checkpoint=kept, metrics=result))
 
 
-def _send(metrics: dict[str, Any], checkpoint: Any) -> None:
-    """Do what `tune.report` does, without its copy of the checkpoint: it lies on storage, and is Tune's from now on."""
-    session = get_session()
-    if session is None:
-        raise RuntimeError("this process runs no trial of Tune")
-    result = session._auto_fill_metrics(metrics)
-    result[CHECKPOINT_DIR_NAME] = None if checkpoint is None else PurePosixPath(checkpoint.path).name
-    kept = None if checkpoint is None else tune.Checkpoint(checkpoint.path, checkpoint.filesystem)
-    session._report_training_result(_TrainingResult(checkpoint=kept, metrics=result))
+def _counted(metrics: Mapping[str, Any]) -> Counted:
+    from airflow_provider_raynode.runtime.training.session import STEP_KEY, TIME_KEY
+
+    return Counted(
+        step=metrics[STEP_KEY],
+        time_total_s=metrics[TIME_KEY],
+        metrics={name: value for name, value in metrics.items() if name not in CARRIED},
+        outputs=json.loads(metrics.get(OUTPUTS_KEY) or "{}"),
+    )

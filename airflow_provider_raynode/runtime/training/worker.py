@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -23,6 +24,7 @@ from airflow_provider_raynode.runtime.tagged import tagged
 from airflow_provider_raynode.runtime.training.rank import taking_part
 from airflow_provider_raynode.runtime.training.session import ENDING_KEY, OBJECT_KEY, TrainingSession
 from airflow_provider_raynode.runtime.training.state import Origin
+from airflow_provider_raynode.runtime.training.trial_rank import TrialRankSession
 from airflow_provider_raynode.spec import NodeFailure
 
 
@@ -32,6 +34,18 @@ class TrainSetup(CallSetup):
 
     metric: str | None = None
     references: tuple[Reference, ...] = ()
+
+
+@dataclass(frozen=True)
+class OfTrial:
+    """Whose the training is, where it is a trial of a search.
+
+    :param config: its hyperparameters.
+    """
+
+    trial_id: str
+    config: Mapping[str, Any]
+    further_metrics: tuple[str, ...] = ()
 
 
 # What this process's rank goes on from, as the controller says.
@@ -48,51 +62,66 @@ def begin_with(origin: Origin) -> None:
     _origin = origin
 
 
-def train(setup: TrainSetup, inputs: Any) -> dict[str, Any] | None:
+def train(setup: TrainSetup, inputs: Any, trial: OfTrial | None = None) -> dict[str, Any] | None:
     """Run the node's function as this process's rank; return rank 0's last report.
 
     :param inputs: reference in the object store of op_kwargs with their own references loaded.
+    :param trial: the trial that the training is.
     """
     context = get_train_context()
     rank = context.get_world_rank()
-    with tagged(tag_of(rank)), taking_part(after=_origin.last.step) as part:
+    with tagged(tag_of(rank, trial)), taking_part(after=_origin.last.step) as part:
         catalog = setup.catalog()
-        session = _session(setup, context, catalog)
+        session = _session(setup, context, catalog, trial)
         set_train_fn_utils(_NodeTrainFnUtils(session))
         worker = ray.get_runtime_context().get_actor_id() or ""
 
         def record(failure: NodeFailure) -> None:
             part.told(failure)
             with suppress(CatalogError):  # the rank's own error is the one to see
-                catalog.write_bytes(failure_uri(catalog, rank, worker), failure.to_bytes())
+                catalog.write_bytes(failure_uri(folder_of(catalog, trial), rank, worker), failure.to_bytes())
 
         loaded: Mapping[str, Any] = {} if inputs is None else ray.get(inputs)
-        returned: dict[str, Any] | None = call(setup, session, {}, loaded, record=record, rank=rank)
+        config = {} if trial is None else trial.config
+        trial_id = None if trial is None else trial.trial_id
+        returned: dict[str, Any] | None = call(
+            setup, session, config, loaded, record=record, trial_id=trial_id, rank=rank
+        )
         return returned
     # It was stopped at a report, with every other rank.
     return None if rank else {**session.ended(), ENDING_KEY: part.ending}
 
 
-def tag_of(rank: int) -> str:
+def tag_of(rank: int, trial: OfTrial | None = None) -> str:
     """Return how the lines of a rank are tagged in the log."""
-    return f"rank {rank}"
+    return f"rank {rank}" if trial is None else f"{trial.trial_id} rank {rank}"
 
 
-def failure_uri(attempt: Catalog, rank: int, worker: str) -> str:
-    """Return where a failing rank leaves its error, below the attempt's folder.
+def folder_of(attempt: Catalog, trial: OfTrial | None) -> Catalog:
+    """Return the catalog at the folder of the training: the attempt's, or a trial's below it."""
+    return attempt if trial is None else attempt.child(f"trials/{trial.trial_id}")
+
+
+def failure_uri(training: Catalog, rank: int, worker: str) -> str:
+    """Return where a failing rank leaves its error, below the training's folder.
 
     :param worker: id of its worker: each start of the workers has its own.
     """
-    return f"{attempt.prefix_uri}/ranks/{rank}/error-{worker[:16]}.json"
+    return f"{training.prefix_uri}/ranks/{rank}/error-{worker[:16]}.json"
 
 
-def _session(setup: TrainSetup, context: TrainContext, catalog: Catalog) -> TrainingSession:
+def _session(setup: TrainSetup, context: TrainContext, catalog: Catalog, trial: OfTrial | None) -> TrainingSession:
     rank = context.get_world_rank()
-    return TrainingSession(
+    kind: Any = TrainingSession
+    outputs = "outputs"
+    if trial is not None:
+        outputs = f"outputs/{trial.trial_id}"
+        kind = partial(TrialRankSession, trial_id=trial.trial_id, further_metrics=trial.further_metrics)
+    session: TrainingSession = kind(
         run=setup.run,
         attempt=setup.attempt,
-        catalog=catalog.child(f"ranks/{rank}"),
-        store=catalog.child("outputs" if setup.driver == 1 else f"outputs/driver_{setup.driver}"),
+        catalog=folder_of(catalog, trial).child(f"ranks/{rank}"),
+        store=catalog.child(outputs if setup.driver == 1 else f"{outputs}/driver_{setup.driver}"),
         returns=setup.returns,
         secrets=secrets_of(setup, catalog),
         rank=rank,
@@ -106,6 +135,7 @@ def _session(setup: TrainSetup, context: TrainContext, catalog: Catalog) -> Trai
         check=ReportCheck(setup.references),
         origin=_origin,
     )
+    return session
 
 
 def _checkpoint_of(context: TrainContext) -> Checkpoint | None:

@@ -31,13 +31,16 @@ def nodes(*resources: dict[str, float], **labels: str) -> list[Node]:
     return [Node.of(each, labels) for each in resources]
 
 
+# What a trial's own process reserves, beside its workers.
+OWN: dict[str, Any] = {"resources": {"num_cpus": 1}}
 FOUR = {"CPU": 4.0, "memory": 8e9, "object_store_memory": 1e9, "node:1.2.3.4": 1.0}
 
 
 @pytest.mark.parametrize(
     ("asked", "cluster", "message"),
     [
-        (trials({"num_workers": 4}), nodes(FOUR), "each trial needs 5 CPUs (4 workers x 1 + 1 for the trial), the cluster has 4. Lower default_resources or ray_train.scaling, or"),
+        (trials({"num_workers": 5}), nodes(FOUR), "each trial needs 5 CPUs (5 workers x 1), the cluster has 4. Lower ray_train.scaling, or"),
+        (trials({"num_workers": 4}, resources={"num_cpus": 1}), nodes(FOUR), "each trial needs 5 CPUs (4 workers x 1 + 1 for the trial), the cluster has 4. Lower ray_tune.resources or ray_train.scaling, or"),
         (trials({"num_workers": 1}, resources={"num_cpus": 4}), nodes(FOUR), "each trial needs 5 CPUs (1 for the worker + 4 for the trial), the cluster has 4. Lower ray_tune.resources or ray_train.scaling"),
         (unit(ray_tune=TUNE, default_resources={"num_cpus": 8}), nodes(FOUR), "each trial needs 8 CPUs, the cluster has 4. Lower default_resources, or use a larger cluster"),
         (unit(ray_tune=TUNE, default_resources={"num_cpus": 3}), nodes({"CPU": 2.0}, {"CPU": 2.0}), "a trial needs 3 CPUs on one node, and no node has that: 2 CPUs; 2 CPUs"),
@@ -68,10 +71,11 @@ def test_what_is_short_is_named(asked: Any, cluster: list[Node], message: str) -
 @pytest.mark.parametrize(
     ("asked", "cluster", "count"),
     [
-        (trials({"num_workers": 1}), nodes(FOUR), 2),
-        (trials({"num_workers": 3}), nodes(FOUR), 1),
-        (trials({"num_workers": 3}), nodes(FOUR, {"CPU": 3.0}), 1),
-        (trials({"num_workers": 3}), nodes(FOUR, FOUR), 2),
+        (trials({"num_workers": 1}), nodes(FOUR), 4),
+        (trials({"num_workers": 1}, **OWN), nodes(FOUR), 2),
+        (trials({"num_workers": 3}, **OWN), nodes(FOUR), 1),
+        (trials({"num_workers": 3}, **OWN), nodes(FOUR, {"CPU": 3.0}), 1),
+        (trials({"num_workers": 3}, **OWN), nodes(FOUR, FOUR), 2),
         (unit(ray_tune=TUNE, default_resources={"num_cpus": 0.5}), nodes(FOUR), 8),
         (unit(ray_tune=TUNE, default_resources={"num_cpus": 0.1, "num_gpus": 0.3}), nodes({"CPU": 4.0, "GPU": 2.0}), 6),
         (training(num_workers=2, use_gpu=True, resources_per_worker={"GPU": 0.6}), nodes({"CPU": 4.0, "GPU": 2.0}), 1),
@@ -112,13 +116,17 @@ def test_labels(condition: str, value: str | None, holds: bool) -> None:
 
 
 def test_what_a_unit_is() -> None:
-    asked = trials({"num_workers": [2, 5], "resources_per_worker": {"CPU": 0.5}, "placement_strategy": "SPREAD"})
+    workers = {"num_workers": 2, "resources_per_worker": {"CPU": 0.5}, "placement_strategy": "SPREAD"}
+    assert trials(workers).bundles == [{"CPU": 0.5}, {"CPU": 0.5}]
+    asked = trials(workers, **OWN)
     assert (asked.name, asked.strategy) == ("trial", "SPREAD")
     assert asked.bundles == [{"CPU": 1.0}, {"CPU": 0.5}, {"CPU": 0.5}]
     assert asked.total == {"CPU": 2.0}
     assert asked.labels is None
     labelled = unit(
-        ray_tune=TUNE, ray_train={"scaling": {"num_workers": 2}}, default_resources={"label_selector": {"a": "b"}}
+        ray_tune={**TUNE, **OWN},
+        ray_train={"scaling": {"num_workers": 2}},
+        default_resources={"label_selector": {"a": "b"}},
     )
     assert labelled.labels == [{}, {"a": "b"}, {"a": "b"}], "default_resources are the workers', not the trial's own"
     mapped = unit(ray_map={"over": "x", "resources": {"num_cpus": 2}}, default_resources={"num_cpus": 1, "memory": 5})
