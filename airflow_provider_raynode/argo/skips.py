@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.expansion import is_expanded_at_once
 from airflow_provider_raynode.argo.names import per_dag
+from airflow_provider_raynode.argo.ray_job import is_execution
 from airflow_provider_raynode.argo.shape import (
     is_podless,
     operator_class,
@@ -29,7 +30,7 @@ _RULES_WITHOUT_FAILURE = frozenset(
     ("all_done", "always", "all_failed", "one_failed", "one_done", "none_skipped", "all_skipped")
 )
 # Operators in whose pods nothing of the user's runs that could skip the task.
-_NEVER_SKIPPED = frozenset(("EmptyOperator", "RayFanOutOperator", "RayExecutionOperator"))
+_NEVER_SKIPPED = frozenset(("EmptyOperator", "RayFanOutOperator"))
 
 
 def _is_skipper(task: Any) -> bool:
@@ -149,4 +150,5 @@ def _causes(dag: DAG) -> _Causes:
 
 
 def _never_skips_itself(task: Any) -> bool:
-    return is_podless(task) or bool({each.__name__ for each in operator_class(task).__mro__} & _NEVER_SKIPPED)
+    names = {each.__name__ for each in operator_class(task).__mro__}
+    return is_podless(task) or is_execution(task) or bool(names & _NEVER_SKIPPED)

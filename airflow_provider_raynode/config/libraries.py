@@ -1,4 +1,4 @@
-"""The libraries that a search needs beside Ray, found without importing them."""
+"""The libraries that a search or a training needs beside Ray, found without importing them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ from importlib.util import find_spec
 
 from airflow_provider_raynode.config._kinds import Kind
 from airflow_provider_raynode.config.tune import RayTune
+
+# The class of Ray behind each trainer, and the library that it imports on every worker.
+_TRAINERS = {
+    "torch": ("TorchTrainer", "torch"),
+    "xgboost": ("XGBoostTrainer", "xgboost"),
+    "lightgbm": ("LightGBMTrainer", "lightgbm"),
+    "jax": ("JaxTrainer", "jax"),
+    "tensorflow": ("TensorflowTrainer", "tensorflow"),
+}
 
 
 @dataclass(frozen=True)
@@ -29,12 +38,12 @@ class MissingLibrary:
         )
 
     def on_cluster(self, place: str) -> str:
-        """Return the message where the search runs elsewhere than the config is read.
+        """Return the message where the job runs elsewhere than the config is read.
 
         :param place: the machine, for the message.
         """
         return (
-            f"{self.path}: {self.user} needs the library {self.module}, which is not installed where the search runs "
+            f"{self.path}: {self.user} needs the library {self.module}, which is not installed where the job runs "
             f"({place}), whatever is installed on Airflow's machines: install {self.requirement!r} in the cluster's "
             f"Python, or let the job bring it: ray_cluster.runtime_env: {{pip: [{self.requirement!r}]}}"
         )
@@ -55,3 +64,11 @@ def missing_libraries(tune: RayTune) -> list[MissingLibrary]:
         for module, requirement in part.libraries.items()
         if find_spec(module) is None
     ]
+
+
+def missing_framework(trainer: str) -> list[MissingLibrary]:
+    """Return the library of `ray_train.trainer`, where it is not installed in this Python."""
+    if trainer not in _TRAINERS:
+        return []
+    user, module = _TRAINERS[trainer]
+    return [] if find_spec(module) else [MissingLibrary("ray_train.trainer", user, module, module)]

@@ -14,7 +14,7 @@ from airflow_provider_raynode.config._values import EmptyIsDefault
 from airflow_provider_raynode.config._warnings import warnings_of
 from airflow_provider_raynode.config._yaml import plain, read_yaml
 from airflow_provider_raynode.config.cluster import CatalogSection, RayCluster
-from airflow_provider_raynode.config.libraries import MissingLibrary, missing_libraries
+from airflow_provider_raynode.config.libraries import MissingLibrary, missing_framework, missing_libraries
 from airflow_provider_raynode.config.paths import with_absolute_paths
 from airflow_provider_raynode.config.resources import Resources
 from airflow_provider_raynode.config.tune import RayTune
@@ -168,11 +168,12 @@ class RayConfig(Section):
             self.check_libraries(source)
 
     def missing_libraries(self) -> list[MissingLibrary]:
-        """Return what the search needs and this Python cannot import; nothing is imported."""
-        return [] if self.ray_tune is None else missing_libraries(self.ray_tune)
+        """Return what the search and the training need and this Python cannot import; nothing is imported."""
+        of_search = [] if self.ray_tune is None else missing_libraries(self.ray_tune)
+        return of_search + ([] if self.ray_train is None else missing_framework(self.ray_train.trainer))
 
     def check_libraries(self, source: str = "ray_config") -> None:
-        """Check that this Python has what the search needs.
+        """Check that this Python has what the search and the training need.
 
         :param source: what stands in front of each line of the message.
         :raises ConfigError: a library is missing, with the command that installs it.

@@ -6,10 +6,11 @@ import difflib
 import functools
 import inspect
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_raynode.catalog import CatalogRef
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.returns import Return, declared_as
@@ -286,17 +287,33 @@ def check_arguments(
     check_binding(function, config.search_space, given, replayed=replayed, searched=config.ray_tune is not None)
 
 
-def check_named_arguments(config: RayConfig, given: Collection[str]) -> None:
+def check_named_arguments(config: RayConfig, given: Mapping[str, Any]) -> None:
     """Refuse a section of the config that names an argument which nobody gives.
 
-    :param given: the names in op_kwargs and in the parameters file.
+    :param given: what op_kwargs and the parameters file give; of an XCom or a template nothing is known.
     :raises ConfigError: see above; the message has the nearest name.
     """
+    over = config.ray_map.over if config.ray_map is not None else None
+    if over is not None and (problem := _not_items(given.get(over, []))):
+        raise ConfigError(f"ray_map.over: op_kwargs[{over!r}] is {given[over]!r:.80}, {problem}")
     for key, name in _named_arguments(config):
         if name not in given:
             near = difflib.get_close_matches(name, sorted(given), n=1)
             hint = f", did you mean {near[0]!r}?" if near else f"; there is {', '.join(sorted(given)) or 'nothing'}"
             raise ConfigError(f"{key}: op_kwargs has no {name!r}{hint}")
+
+
+def _not_items(value: Any) -> str | None:
+    """Return why a value is nothing that a map can run over, None where it may be."""
+    if isinstance(value, str):
+        what = "a text" if is_static(value) else None
+    elif isinstance(value, Mapping):
+        what = "a dict, whose entries have no order" if not CatalogRef.is_ref(value) else None
+    elif isinstance(value, set | frozenset):
+        what = "a set, whose items have no order"
+    else:
+        what = "no list" if value is None or isinstance(value, bool | int | float | complex | bytes) else None
+    return None if what is None else f"{what}: give a list, or a CatalogRef of a list or a table"
 
 
 def _named_arguments(config: RayConfig) -> Iterator[tuple[str, str]]:

@@ -34,7 +34,7 @@ def fit(x: float) -> dict[str, float]:
     ],
 )
 def test_the_execution_task_is_named_after_the_work(config: Any, name: str, operator: type) -> None:
-    op_kwargs = {} if "ray_tune" in config else {"x": 1}
+    op_kwargs = {} if "ray_tune" in config else {"x": [1]}
     with DAG("kinds", schedule=None, params={"config": "a.yaml"}) as dag:
         node = make_node("node", python_callable=fit, ray_config=config, op_kwargs=op_kwargs)
         beside = make_node(
@@ -82,6 +82,23 @@ def test_an_operator_of_another_kind_is_refused_with_the_right_one(config: Any, 
         RayExecutionOperator(task_id="any", job=fan_out.output)
 
 
+def test_what_a_map_may_run_over_is_not_refused() -> None:
+    reference = {"uri": "s3://b/x", "kind": "json", "sha256": "0" * 64, "size": 1, "created": "2026-01-01T00:00:00Z"}
+    with DAG("accepted", schedule=None, params={"xs": [1]}):
+
+        @task
+        def items() -> list[int]:
+            return [1]
+
+        for number, value in enumerate([[], (1, 2), reference, items(), "{{ params.xs }}", range(3)]):
+            make_node(
+                f"node_{number}",
+                python_callable=fit,
+                ray_config={"ray_map": {"over": "x"}},
+                op_kwargs={"x": value},
+            )
+
+
 def takes_config(config: dict[str, Any]) -> dict[str, float]:
     return {"score": 1.0}
 
@@ -103,6 +120,25 @@ def takes_config(config: dict[str, Any]) -> dict[str, float]:
             {"ray_config": {"ray_map": {"over": "xs"}}, "op_kwargs": {"x": [1]}},
             ConfigError,
             "ray_map.over: op_kwargs has no 'xs', did you mean 'x'?",
+        ),
+        *(
+            (
+                {"ray_config": {"ray_map": {"over": "x"}}, "op_kwargs": {"x": value}},
+                ConfigError,
+                rf"ray_map.over: op_kwargs\['x'\] is .*, {what}.*: give a list, or a CatalogRef",
+            )
+            for value, what in (
+                (5, "no list"),
+                (None, "no list"),
+                ("ab", "a text"),
+                ({"a": 1}, "a dict"),
+                ({1}, "a set"),
+            )
+        ),
+        (
+            {"ray_config": {"ray_train": {"trainer": "jax"}}, "op_kwargs": {"x": 1}},
+            ConfigError,
+            r"ray_train.trainer: JaxTrainer needs the library jax, which is not installed in this Python: pip install",
         ),
         (
             {"python_callable": "pkg.mod:fn", "ray_config": {"ray_map": {"over": "y"}}, "op_kwargs": {"x": [1]}},
