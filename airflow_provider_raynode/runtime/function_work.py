@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.config.units import unit_of
 from airflow_provider_raynode.exceptions import BindingError, CatalogError, NodeFailedError, SpecError
 from airflow_provider_raynode.runtime.work import Job, Work
 from airflow_provider_raynode.spec import NodeFailure
@@ -98,11 +99,11 @@ class FunctionWork(Work):
 
     def run(self, output: Output) -> dict[str, Any]:
         """Call the function and collect what it returned."""
+        from airflow_provider_raynode.runtime.placement import check
         from airflow_provider_raynode.runtime.progress import ProgressWriter
-        from airflow_provider_raynode.runtime.reserved import check_fits
 
         spec, job = self.spec, self.job
-        self.resources = check_fits(spec.config.call_resources, self.unit, fixed=job.embedded)
+        self.resources = check(unit_of(spec.config), embedded=job.embedded)
         writer = ProgressWriter(job.attempt, f"{spec.attempt_prefix}/progress.json")
         writer.start(self._snapshot)
         phase = "failed"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.config.units import unit_of
 from airflow_provider_raynode.exceptions import BindingError, NodeFailedError
 from airflow_provider_raynode.runtime.work import Job, Work
 from airflow_provider_raynode.spec import MapEnd, NodeFailure
@@ -99,14 +100,14 @@ class MapWork(Work):
         from airflow_provider_raynode.runtime.map_pool import MapRun
         from airflow_provider_raynode.runtime.map_state import MapState
         from airflow_provider_raynode.runtime.map_worker import MapSetup
+        from airflow_provider_raynode.runtime.placement import check
         from airflow_provider_raynode.runtime.progress import ProgressWriter
-        from airflow_provider_raynode.runtime.reserved import check_fits
 
         spec, job = self.spec, self.job
         assert self._source is not None
         assert self._items is not None
         resources = spec.config.call_resources
-        self.resources = check_fits(resources, self.unit, fixed=job.embedded)
+        self.resources = check(unit_of(spec.config), embedded=job.embedded)
         state = MapState(spec, job.attempt)
         done = state.begin(self._items.total)
         self.restored = sum(part.stop - part.first for part in done)

@@ -56,6 +56,17 @@ class Node:
         """Whether it has these labels."""
         return all(_holds(condition, self.labels.get(name)) for name, condition in labels.items())
 
+    def holds(self, bundle: Bundle) -> int:
+        """Return how many processes that reserve this it can hold."""
+        return min((self._holds(name, _parts(amount)) for name, amount in bundle.items()), default=0)
+
+    def _holds(self, name: str, wanted: int) -> int:
+        if name not in self.pieces:
+            return self.resources.get(name, 0) // wanted
+        if wanted < PARTS:
+            return sum(left // wanted for left in self.pieces[name])
+        return sum(left == PARTS for left in self.pieces[name]) // -(-wanted // PARTS)
+
     def score(self, bundle: Bundle) -> float:
         """Return how much of it would be left, the higher the better; below 0 where the bundle does not fit."""
         score = 0.0

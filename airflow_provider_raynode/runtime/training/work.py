@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from airflow_provider_raynode.config.units import unit_of
 from airflow_provider_raynode.runtime.work import Job, Work
 from airflow_provider_raynode.spec import NodeFailure, TrainingEnd, TrainingEnding
 
@@ -59,10 +60,8 @@ class TrainWork(Work):
         self._inputs = load_inputs(op_kwargs, node_catalog(self.spec))
 
     def asked(self) -> dict[str, float]:
-        """Return what a worker reserves."""
-        section = self.spec.config.ray_train
-        assert section is not None
-        return section.scaling.worker(self.spec.config.default_resources)
+        """Return what its workers reserve."""
+        return unit_of(self.spec.config).total
 
     def cut_short(self, failure: NodeFailure) -> dict[str, Any]:
         """Return how far the training is."""
@@ -77,6 +76,7 @@ class TrainWork(Work):
         import ray
 
         from airflow_provider_raynode.runtime.experiment import storage_of
+        from airflow_provider_raynode.runtime.placement import check
         from airflow_provider_raynode.runtime.progress import ProgressWriter
         from airflow_provider_raynode.runtime.training.state import Training, origin_of
 
@@ -103,6 +103,7 @@ class TrainWork(Work):
         try:
             ended_before = bool(kept) and kept[-1].state.finished
             if not ended_before:
+                check(unit_of(spec.config), embedded=job.embedded)
                 self._train(run)
             writer.write(phase="collecting")
             # What is removed from now on nobody else may need.

@@ -131,3 +131,12 @@ def test_what_a_unit_is() -> None:
     assert labelled.labels == [{}, {"a": "b"}, {"a": "b"}], "default_resources are the workers', not the trial's own"
     mapped = unit(ray_map={"over": "x", "resources": {"num_cpus": 2}}, default_resources={"num_cpus": 1, "memory": 5})
     assert mapped.bundles == [{"CPU": 2.0, "memory": 5.0}]
+
+
+def test_how_many_alike_a_node_holds() -> None:
+    node = Node.of({"CPU": 4, "GPU": 2, "memory": 1e9})
+    assert node.holds({"CPU": 0.1}) == 40
+    assert node.holds({"CPU": 1, "GPU": 0.6}) == 2
+    assert node.holds({"CPU": 1, "GPU": 0.5}) == 4
+    assert node.holds({"CPU": 1, "GPU": 2}) == 1
+    assert node.holds({"CPU": 1, "licence": 1}) == 0
