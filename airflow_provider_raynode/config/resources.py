@@ -50,7 +50,8 @@ def _labels(value: Any) -> Any:
                 f"{key}: {shown(condition)} is not a condition of a label; allowed: a value, !value, in(a, b) or "
                 "!in(a, b)"
             )
-    return dict(value)
+    # Ray takes a space behind a comma for a part of the value, and such a node is nowhere.
+    return {key: condition.replace(" ", "") for key, condition in value.items()}
 
 
 def _is_label(key: str) -> bool:

@@ -86,7 +86,7 @@ def any_unit(source: random.Random) -> Unit:
         count = source.randint(1, 5)
         labels: tuple[dict[str, str], ...] = ()
         if source.random() < 0.3:
-            conditions = ({"zone": "a"}, {"zone": "!a"}, {"zone": "in(a, b)"}, {"disk": "ssd"}, {})
+            conditions = ({"zone": "a"}, {"zone": "!a"}, {"zone": "in(a,b)"}, {"disk": "ssd"}, {})
             labels = tuple(source.choice(conditions) for _ in range(count))
         kinds.append(Processes(name, count, bundle, labels, "here"))
     return Unit("trial", tuple(kinds), source.choice(("PACK", "PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")))
