@@ -18,7 +18,6 @@ import ray.train
 from ray.data._internal.block_batching.iter_batches import BatchIterator
 from ray.data.block import BlockAccessor, BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from airflow_provider_raynode.exceptions import CatalogError, RayNodeError
 from airflow_provider_raynode.runtime.training.datasets import DatasetArgument, check_shares, share_of
@@ -26,12 +25,15 @@ from airflow_provider_raynode.runtime.training.parquet import ParquetRows
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 # What one task of Ray reads, and the size of a block that it hands on.
 _TASK = 128 << 20
-_BLOCK = 16 << 20
+_BLOCK = 8 << 20
 # What a worker's stream may hold in the object store.
-_AHEAD = 128 << 20
+_AHEAD = 48 << 20
+# Ray's label of each node.
+_NODE_ID = "ray.io/node-id"
 
 Format = Literal["numpy", "pandas", "pyarrow", "torch"]
 
@@ -131,7 +133,13 @@ class Shard(ray.data.DataIterator):
             return self.iter_torch_batches(**common)
         if format not in (None, "numpy", "pandas", "pyarrow"):
             raise ValueError(f"iter_batches(format={format!r}): one of numpy, pandas, pyarrow, torch")
+        if "pandas" in (format, batch_format):
+            return self._iter_batches(**common, batch_format="pyarrow", _collate_fn=self._frame)
         return super().iter_batches(**common, batch_format=format or batch_format)
+
+    def _frame(self, table: pa.Table) -> pd.DataFrame:
+        """Return a DataFrame with the types that the whole table would have; Ray's own are Arrow's."""
+        return table.replace_schema_metadata(self._rows.schema.metadata).to_pandas()
 
     def to_pandas(self, columns: list[str] | None = None) -> pd.DataFrame:
         """Return the whole share as a DataFrame, in this worker's memory.
@@ -140,9 +148,11 @@ class Shard(ray.data.DataIterator):
         """
         import pandas as pd
 
-        batches: Iterable[Any] = self._iter_batches(batch_size=None, batch_format="pandas", prefetch_batches=1)
-        parts = [batch if columns is None else batch[columns] for batch in batches]
-        return pd.concat(parts, ignore_index=True, copy=False) if len(parts) > 1 else parts[0].copy()
+        wanted = self.columns if columns is None else columns
+        tables: Iterable[Any] = self._iter_batches(
+            batch_size=None, batch_format="pyarrow", _collate_fn=lambda table: self._frame(table.select(wanted))
+        )
+        return pd.concat(list(tables), ignore_index=True)
 
     # -- what Ray's DataIterator asks for ----------------------------------------------------------------------------
 
@@ -290,20 +300,19 @@ def _dataset(rows: ParquetRows, start: int, stop: int) -> Any:
     Each reading process asks for 0 CPUs: where the workers hold all, it would wait for ever for one.
     """
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    here = ray.get_runtime_context().get_node_id()
     source = _ParquetSource(rows, start, stop)
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.target_max_block_size = _BLOCK
     context.execution_options.preserve_order = True
     context.execution_options.resource_limits = ray.data.ExecutionResources(object_store_memory=_AHEAD)
-    context.scheduling_strategy = NodeAffinitySchedulingStrategy(here, soft=True)
     with ray.data.DataContext.current(context):
         dataset = ray.data.read_datasource(
             source,
             num_cpus=0,
             concurrency=1,
             override_num_blocks=source.number,
+            label_selector={_NODE_ID: ray.get_runtime_context().get_node_id()},
         )
     dataset.set_name(rows.name)
     return dataset

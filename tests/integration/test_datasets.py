@@ -1,0 +1,261 @@
+"""Datasets on real workers: every row once, equally many batches, every pass anew, with every CPU taken; boosting."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import ray
+import ray.train
+from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.exceptions import CatalogError
+from airflow_provider_raynode.runtime.training.datasets import DatasetArgument
+from airflow_provider_raynode.runtime.training.parquet import ParquetRows, rows_of
+from airflow_provider_raynode.runtime.training.parquet_files import sources_of
+from airflow_provider_raynode.runtime.training.shards import shard, trainer_arguments, with_shards
+
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
+
+Train = Callable[..., list[Any]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_reports() -> Iterator[None]:
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = "0.1"
+    yield
+    del os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Catalog:
+    return Catalog(str(tmp_path / "catalog"))
+
+
+@pytest.fixture
+def train(tmp_path: Path, store: Catalog) -> Train:
+    """Run a function on workers of plain Ray Train, and return what each rank's call returned."""
+
+    def run(
+        function: Callable[[], Any], workers: int = 2, trainer: Any = DataParallelTrainer, **data: Any
+    ) -> list[Any]:
+        return fitted(
+            function, {name: found(name, value, store) for name, value in data.items()}, tmp_path, workers, trainer
+        )
+
+    return run
+
+
+def found(name: str, value: Any, store: Catalog) -> ParquetRows:
+    return rows_of(name, sources_of(name, value, store), store)
+
+
+def fitted(
+    function: Callable[[], Any], datasets: dict[str, ParquetRows], folder: Path, workers: int, trainer: Any
+) -> list[Any]:
+    def loop() -> None:
+        rank = ray.train.get_context().get_world_rank()
+        (folder / f"{rank}.json").write_text(json.dumps(function(), default=str))
+
+    # Each worker takes a CPU, and with two of them no CPU is left for the reading.
+    scaling = ray.train.ScalingConfig(num_workers=workers)
+    config = ray.train.RunConfig(name="training", storage_path=str(folder / "training"))
+    trainer(loop, scaling_config=scaling, run_config=config, **trainer_arguments(datasets)).fit()
+    return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(workers)]
+
+
+def test_every_row_once_and_equally_many_batches(train: Train, store: Catalog, tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "row": range(101),
+            "text": [f"text {number % 5}" for number in range(101)],
+            "kind": pd.Categorical([f"kind {number % 7}" for number in range(101)]),
+            "whole": pd.array([None if number % 10 == 0 else number for number in range(101)], dtype="Int64"),
+            "list": [[number, number + 1] for number in range(101)],
+        },
+        index=np.arange(101)[::-1],
+    )
+    one = store.put(frame.iloc[:1])
+    two = [store.put(frame.iloc[:1]), store.put(frame.iloc[1:2])]
+    lost = tmp_path / "lost.parquet"
+    frame[["row"]].to_parquet(lost)
+
+    def function() -> dict[str, Any]:
+        rows = shard("rows")
+        said: dict[str, Any] = {"repr": repr(rows), "length": [len(rows), rows.count(), rows.total_rows], "batches": {}}
+        for size in (1, 10, 17, 25, 50, 1000):
+            for name, more in (
+                ("plain", {}),
+                ("drop", {"drop_last": True}),
+                ("mixed", {"local_shuffle_buffer_size": 20}),
+            ):
+                batches = [batch["row"].tolist() for batch in rows.iter_batches(batch_size=size, **more)]
+                said["batches"][f"{name} {size}"] = batches
+        said["row by row"] = [row["row"] for row in rows.iter_rows()]
+        ours, rays = rows.to_pandas(), ray.train.get_dataset_shard("rows")
+        said["types"] = {name: str(kind) for name, kind in ours.dtypes.items()}
+        said["frame"] = json.loads(ours.to_json(orient="list"))
+        said["categories"] = list(ours["kind"].cat.categories)
+        said["formats"] = {
+            name: type(next(iter(rows.iter_batches(batch_size=4, format=name)))).__name__
+            for name in ("numpy", "pandas", "pyarrow")
+        }
+        said["pandas batch"] = [len(batch) for batch in rows.iter_batches(batch_size=30, format="pandas")]
+        said["ray"] = [int(batch["row"].sum()) for batch in rays.iter_batches(batch_size=25)]
+        for batch in rows.iter_batches(batch_size=5):  # left early, and begun anew
+            said["first"] = batch["row"].tolist()
+            break
+        said["whole"] = sorted(row for batch in rows.whole().iter_batches() for row in batch["row"].tolist())
+        inputs = with_shards({"a": DatasetArgument("rows"), "b": {"c": DatasetArgument("two")}, "d": 4})
+        said["inputs"] = [len(inputs["a"]), len(inputs["b"]["c"]), inputs["d"]]
+        said["two"] = [row["row"] for row in shard("two").iter_rows()]
+        try:
+            shard("nothing")
+        except Exception as error:
+            said["nothing"] = str(error)
+        said["schema"] = rows.schema().names
+        lost.unlink(missing_ok=True)
+        try:
+            list(shard("lost").iter_batches())
+        except CatalogError as error:
+            said["lost"] = str(error)
+        return said
+
+    first, second = train(function, rows=store.put(frame), two=two, lost=str(lost))
+    assert first["length"] == [51, 51, 101]
+    assert second["length"] == [50, 50, 101]
+    assert "51 of 101 rows, rank 0 of 2" in first["repr"]
+    for name, batches in first["batches"].items():
+        kind, size = name.split()[0], int(name.split()[1])
+        assert len(batches) == len(second["batches"][name]), name
+        rows = [row for batch in [*batches, *second["batches"][name]] for row in batch]
+        if kind == "drop":
+            assert len(rows) == 2 * size * (50 // size), name
+            assert len(set(rows)) == len(rows)
+        else:
+            assert sorted(rows) == list(range(101)), name
+            assert (rows == list(range(101))) == (kind == "plain") or size == 1000, name
+    assert first["row by row"] + second["row by row"] == list(range(101))
+    assert first["types"] == {name: str(kind) for name, kind in frame.dtypes.items()}
+    assert first["categories"] == second["categories"] == [f"kind {number}" for number in range(7)]
+    both = {name: first["frame"][name] + second["frame"][name] for name in first["frame"]}
+    assert both == json.loads(frame.to_json(orient="list"))
+    assert first["formats"] == {"numpy": "dict", "pandas": "DataFrame", "pyarrow": "Table"}
+    assert first["pandas batch"] == [30, 21]
+    assert sum(first["ray"]) + sum(second["ray"]) == sum(range(101))
+    assert first["first"] == [0, 1, 2, 3, 4]
+    assert first["whole"] == second["whole"] == list(range(101))
+    assert first["inputs"] == [51, 1, 4]
+    assert (first["two"], second["two"]) == ([0], [1])
+    assert "the training has no dataset 'nothing'" in first["nothing"]
+    assert first["schema"] == list(frame.columns)
+    assert "is not there on host" in first["lost"]
+    with pytest.raises(CatalogError, match="has 1 row for 2 workers"):
+        trainer_arguments({"rows": found("rows", one, store)})["dataset_config"].configure(
+            {"rows": found("rows", one, store)}, 2
+        )
+
+
+def test_memory_does_not_grow_with_the_data(train: Train, tmp_path: Path) -> None:
+    def write(megabytes: int) -> str:
+        path = tmp_path / f"{megabytes}.parquet"
+        table = pa.table({f"x{number}": np.random.default_rng(number).random(125_000) for number in range(8)})
+        with pq.ParquetWriter(path, table.schema, compression="none", use_dictionary=False) as writer:
+            for _ in range(megabytes // 8):
+                writer.write_table(table)
+        return str(path)
+
+    def function() -> dict[str, Any]:
+        def peak() -> int:
+            found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+            assert found is not None
+            return int(found[1]) >> 10
+
+        said = {}
+        for name in ("small", "large"):
+            rows = sum(len(batch["x0"]) for batch in shard(name).iter_batches(batch_size=10_000))
+            said[name] = [rows, peak()]
+        return said
+
+    for rank in train(function, small=write(64), large=write(256)):
+        assert (rank["small"][0], rank["large"][0]) == (500_000, 2_000_000)
+        assert rank["large"][1] < 500
+        assert rank["large"][1] - rank["small"][1] < 64, rank
+
+
+def test_two_trainings_at_once_read_while_they_hold_every_cpu(store: Catalog, tmp_path: Path) -> None:
+    rows = found("rows", store.put(pd.DataFrame({"row": range(1000)})), store)
+
+    def function() -> int:
+        return sum(int(batch["row"].sum()) for _ in range(2) for batch in shard("rows").iter_batches())
+
+    @ray.remote(num_cpus=0)
+    def fit(folder: Path) -> list[int]:
+        folder.mkdir()
+        return fitted(function, {"rows": rows}, folder, 1, DataParallelTrainer)
+
+    sums = ray.get([fit.remote(tmp_path / name) for name in ("one", "two")], timeout=120)
+    assert sums == [[2 * sum(range(1000))]] * 2
+
+
+# -- boosting ------------------------------------------------------------------------------------------------------
+
+
+def small_whole_numbers() -> pd.DataFrame:
+    """Few values per column, all of them in each half: then every worker finds the same bins."""
+    random = np.random.default_rng(7)
+    frame = pd.DataFrame(random.integers(0, 12, size=(4000, 6)), columns=[f"x{number}" for number in range(6)])
+    frame["y"] = (frame["x0"] * frame["x1"] + 3 * frame["x2"] > 40).astype(int)
+    return frame
+
+
+def test_lightgbm_of_two_workers_is_that_of_one(train: Train, store: Catalog) -> None:
+    lightgbm = pytest.importorskip("lightgbm")
+    from ray.train.lightgbm import LightGBMTrainer, get_network_params
+
+    frame = small_whole_numbers()
+    common = {"objective": "binary", "num_leaves": 7, "verbose": -1, "num_threads": 1, "min_data_in_leaf": 1}
+
+    def model(frame: pd.DataFrame, network: dict[str, Any]) -> Any:
+        data = lightgbm.Dataset(frame.drop(columns="y"), frame["y"])
+        return lightgbm.train({**common, **network}, data, num_boost_round=10)
+
+    def function() -> list[float]:
+        network = {"tree_learner": "data_parallel", "pre_partition": True, **get_network_params()}
+        predicted = model(shard("train").to_pandas(), network).predict(small_whole_numbers().drop(columns="y"))
+        return [float(value) for value in predicted]
+
+    first, second = train(function, trainer=LightGBMTrainer, train=store.put(frame))
+    assert first == second
+    np.testing.assert_allclose(first, model(frame, {}).predict(frame.drop(columns="y")), atol=1e-6)
+
+
+def test_xgboost_of_two_workers_is_that_of_one(train: Train, store: Catalog) -> None:
+    xgboost = pytest.importorskip("xgboost")
+    from ray.train.xgboost import XGBoostTrainer
+
+    frame = small_whole_numbers()
+    common = {"objective": "binary:logistic", "max_depth": 4, "tree_method": "hist", "nthread": 1, "base_score": 0.5}
+
+    def model(frame: pd.DataFrame) -> Any:
+        data = xgboost.DMatrix(frame.drop(columns="y"), frame["y"])
+        return xgboost.train(common, data, num_boost_round=10)
+
+    def function() -> list[float]:
+        predicted = model(shard("train").to_pandas())
+        return predicted.predict(xgboost.DMatrix(small_whole_numbers().drop(columns="y"))).tolist()
+
+    first, second = train(function, trainer=XGBoostTrainer, train=store.put(frame))
+    assert first == second
+    alone = model(frame).predict(xgboost.DMatrix(frame.drop(columns="y")))
+    np.testing.assert_allclose(first, alone, atol=1e-6)
