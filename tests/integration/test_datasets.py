@@ -157,7 +157,7 @@ def test_every_row_once_and_equally_many_batches(train: Train, store: Catalog, t
     assert first["whole"] == second["whole"] == list(range(101))
     assert first["inputs"] == [51, 1, 4]
     assert (first["two"], second["two"]) == ([0], [1])
-    assert "the training has no dataset 'nothing'" in first["nothing"]
+    assert "the training has no dataset 'nothing'; it has: 'lost', 'rows', 'two'" in first["nothing"]
     assert first["schema"] == list(frame.columns)
     assert "is not there on host" in first["lost"]
     with pytest.raises(CatalogError, match="has 1 row for 2 workers"):

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from airflow.sdk import DAG, task
 
@@ -14,6 +18,8 @@ from airflow_provider_raynode import catalog, pickled, ray_node, report
 from airflow_provider_raynode.argo.earlier_runs import EarlierRuns, SucceededRun
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import CatalogError
+from airflow_provider_raynode.runtime.training.parquet import rows_of
+from airflow_provider_raynode.runtime.training.parquet_files import sources_of
 
 pytest.importorskip("s3fs", reason="the S3 driver is not installed (extra s3)")
 moto_server = pytest.importorskip("moto.server", reason="moto[server] is not installed")
@@ -44,6 +50,32 @@ def bucket(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     for item in client.list_objects_v2(Bucket="raynode").get("Contents", []):
         client.delete_object(Bucket="raynode", Key=item["Key"])
     client.delete_bucket(Bucket="raynode")
+
+
+def test_datasets(bucket: str, tmp_path: Path) -> None:
+    """A reference, an archive, a folder and URIs: found, proven and read in parts, without one of them being whole."""
+    store = Catalog(f"{bucket}/a prefix")
+    for name in ("one", "two"):
+        (tmp_path / "data" / "year=2024").mkdir(parents=True, exist_ok=True)
+        rows = range(100) if name == "one" else range(100, 150)
+        pq.write_table(pa.table({"x": rows}), tmp_path / "data" / "year=2024" / f"{name}.parquet", row_group_size=30)
+    store.filesystem.put(str(tmp_path / "data"), f"{bucket}/elsewhere/data", recursive=True)
+    frame = store.put(pd.DataFrame({"x": range(150)}))
+    folder = f"{bucket}/elsewhere/data"
+    files = [f"{folder}/year=2024/{name}.parquet" for name in ("one", "two")]
+    for value, columns in ((frame, 1), (store.put(tmp_path / "data"), 2), (folder, 2), (files, 1)):
+        found = rows_of("train", sources_of("train", value, store), store)
+        assert (found.rows, len(found.schema)) == (150, columns), value
+        parts = [table["x"].to_pylist() for cut in ((0, 75), (75, 150)) for table in found.read(*cut)]
+        assert [row for part in parts for row in part] == list(range(150))
+    found = rows_of("train", sources_of("train", frame, store), store)
+    store.write_bytes(frame.uri, b"PAR1 something else PAR1")
+    with pytest.raises(CatalogError, match="was replaced while it was in use"):
+        list(found.read(0, 10))
+    with pytest.raises(CatalogError, match="is not what its reference names"):
+        sources_of("train", frame, store)
+    with pytest.raises(CatalogError, match="there is no s3://raynode/nowhere"):
+        sources_of("train", f"{bucket}/nowhere", store)
 
 
 def test_the_runs_of_a_dag(bucket: str) -> None:

@@ -110,12 +110,14 @@ class ParquetRows:
         catalog = _catalog(self.catalog_uri)
         with opened(file.source, catalog) as stream:
             first = 0
-            for number, (rows, _, stored) in enumerate(file.groups):
-                begin, end = max(start - first, 0), min(stop - first, rows)
-                first += rows
+            readers = {ahead: _reader(stream, ahead=ahead) for ahead in {self._ahead(each) for each in file.groups}}
+            for number, group in enumerate(file.groups):
+                begin, end = max(start - first, 0), min(stop - first, group[0])
+                first += group[0]
                 if begin < end:
                     try:
-                        for table in self._read_group(stream, number, stored, begin, end):
+                        reader = readers[self._ahead(group)]
+                        for table in self._read_group(reader, number, begin, end):
                             yield self._as_told(table, file)
                     except (pa.ArrowException, ValueError) as error:
                         raise CatalogError(
@@ -123,9 +125,11 @@ class ParquetRows:
                             f"{type(error).__name__}: {error}"
                         ) from error
 
-    def _read_group(self, stream: Any, number: int, stored: int, start: int, stop: int) -> Iterator[pa.Table]:
-        ahead = stored <= _FETCHED_AHEAD
-        reader = pq.ParquetFile(stream, pre_buffer=ahead, buffer_size=0 if ahead else 1 << 20)
+    @staticmethod
+    def _ahead(group: tuple[int, int, int]) -> bool:
+        return group[2] <= _FETCHED_AHEAD
+
+    def _read_group(self, reader: pq.ParquetFile, number: int, start: int, stop: int) -> Iterator[pa.Table]:
         columns = [name for name in reader.schema_arrow.names if name in self.schema.names]
         step = max(1, min(_DECODED // self.row_bytes, 65536))
         held: list[pa.RecordBatch] = []
@@ -138,12 +142,12 @@ class ParquetRows:
                 held.append(batch.slice(begin, end - begin))
                 size += batch.nbytes
             if size >= _TABLE:
-                yield _table(held, columns)
+                yield _table(held)
                 held, size = [], 0
             if done >= stop:
                 break
         if held:
-            yield _table(held, columns)
+            yield _table(held)
 
     def _as_told(self, table: pa.Table, file: ParquetFile) -> pa.Table:
         """Return a table with the dataset's columns in their order, each of the dataset's type."""
@@ -309,7 +313,7 @@ def _categories(rows: ParquetRows, names: Sequence[str], catalog: Catalog) -> di
         if not file.rows:
             continue
         with opened(file.source, catalog) as stream:
-            reader = pq.ParquetFile(stream, pre_buffer=False, buffer_size=1 << 20)
+            reader = _reader(stream, ahead=False)
             stored = [name for name in names if name in reader.schema_arrow.names]
             for batch in reader.iter_batches(65536, columns=stored, use_threads=False):
                 for name in stored:
@@ -344,7 +348,12 @@ def _fixed_bytes(schema: pa.Schema) -> int:
     return bits // 8
 
 
-def _table(batches: list[pa.RecordBatch], columns: Sequence[str]) -> pa.Table:
+def _reader(stream: Any, *, ahead: bool) -> pq.ParquetFile:
+    """Return a reader that fetches the columns of a row group at once, or page by page."""
+    return pq.ParquetFile(stream, pre_buffer=ahead, buffer_size=0 if ahead else 1 << 20)
+
+
+def _table(batches: list[pa.RecordBatch]) -> pa.Table:
     # One table of its own memory: a slice would hold all that was decoded with it.
     return pa.Table.from_batches(batches).combine_chunks()
 

@@ -82,13 +82,15 @@ def is_parquet(value: Any, catalog: Catalog) -> bool:
     if value["kind"] != "directory":
         return False
     try:
-        found = sources_of("", value, catalog)
+        found = _of_object("", value["uri"], catalog, CatalogRef.from_xcom(value), prove=False)
     except CatalogError:  # another kind of folder; what is wrong with it, its loading says
         return False
     return bool(found)
 
 
-def _of_object(dataset: str, uri: str, catalog: Catalog, ref: CatalogRef | None) -> list[tuple[Source, str]]:
+def _of_object(
+    dataset: str, uri: str, catalog: Catalog, ref: CatalogRef | None, *, prove: bool = True
+) -> list[tuple[Source, str]]:
     filesystem, path = catalog.filesystem_of(uri)
     try:
         is_folder = filesystem.isdir(path)
@@ -101,7 +103,7 @@ def _of_object(dataset: str, uri: str, catalog: Catalog, ref: CatalogRef | None)
     if is_folder:
         return _of_folder(dataset, uri, filesystem, path, ref)
     source = Source(uri, int(info["size"]), _stamp(info), uri)
-    if ref is not None:
+    if ref is not None and prove:
         _prove(dataset, source, ref, catalog)
     if ref is not None and ref.kind == "directory":
         return _of_archive(dataset, source, catalog)

@@ -18,6 +18,7 @@ import ray.train
 from ray.data._internal.block_batching.iter_batches import BatchIterator
 from ray.data.block import BlockAccessor, BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
+from ray.train.v2._internal.execution.context import get_train_context
 
 from airflow_provider_raynode.exceptions import CatalogError, RayNodeError
 from airflow_provider_raynode.runtime.training.datasets import DatasetArgument, check_shares, share_of
@@ -353,11 +354,17 @@ def shard(name: str = "train") -> Shard:
     except KeyError:
         found = None
     if found is None:
+        has = ", ".join(map(repr, _names())) or "none"
         raise RayNodeError(
-            f"the training has no dataset {name!r}: name the argument that holds its reference in ray_train.data, e.g. "
-            f"data: {{{name}: rows}}"
+            f"the training has no dataset {name!r}; it has: {has}. Name the argument that holds its "
+            f"reference in ray_train.data, e.g. data: {{{name}: rows}}"
         )
     return found  # type: ignore[no-any-return]
+
+
+def _names() -> list[str]:
+    provider = getattr(get_train_context(), "dataset_shard_provider", None)
+    return sorted(getattr(provider, "_dataset_names", ()))
 
 
 def with_shards(inputs: Mapping[str, Any]) -> dict[str, Any]:
