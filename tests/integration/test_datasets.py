@@ -16,8 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 import ray.train
+from driven import Ran
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from airflow_provider_raynode import context, lightgbm_callback, pickled, xgboost_callback
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import CatalogError
 from airflow_provider_raynode.runtime.training.datasets import DatasetArgument
@@ -27,7 +29,7 @@ from airflow_provider_raynode.runtime.training.shards import shard, trainer_argu
 
 pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("connected")]
 
-Train = Callable[..., list[Any]]
+OnWorkers = Callable[..., list[Any]]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,15 +45,12 @@ def store(tmp_path: Path) -> Catalog:
 
 
 @pytest.fixture
-def train(tmp_path: Path, store: Catalog) -> Train:
+def on_workers(tmp_path: Path, store: Catalog) -> OnWorkers:
     """Run a function on workers of plain Ray Train, and return what each rank's call returned."""
 
-    def run(
-        function: Callable[[], Any], workers: int = 2, trainer: Any = DataParallelTrainer, **data: Any
-    ) -> list[Any]:
-        return fitted(
-            function, {name: found(name, value, store) for name, value in data.items()}, tmp_path, workers, trainer
-        )
+    def run(function: Callable[[], Any], workers: int = 2, **data: Any) -> list[Any]:
+        datasets = {name: found(name, value, store) for name, value in data.items()}
+        return fitted(function, datasets, tmp_path, workers)
 
     return run
 
@@ -60,9 +59,7 @@ def found(name: str, value: Any, store: Catalog) -> ParquetRows:
     return rows_of(name, sources_of(name, value, store), store)
 
 
-def fitted(
-    function: Callable[[], Any], datasets: dict[str, ParquetRows], folder: Path, workers: int, trainer: Any
-) -> list[Any]:
+def fitted(function: Callable[[], Any], datasets: dict[str, ParquetRows], folder: Path, workers: int) -> list[Any]:
     def loop() -> None:
         rank = ray.train.get_context().get_world_rank()
         (folder / f"{rank}.json").write_text(json.dumps(function(), default=str))
@@ -70,11 +67,11 @@ def fitted(
     # Each worker takes a CPU, and with two of them no CPU is left for the reading.
     scaling = ray.train.ScalingConfig(num_workers=workers)
     config = ray.train.RunConfig(name="training", storage_path=str(folder / "training"))
-    trainer(loop, scaling_config=scaling, run_config=config, **trainer_arguments(datasets)).fit()
+    DataParallelTrainer(loop, scaling_config=scaling, run_config=config, **trainer_arguments(datasets)).fit()
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(workers)]
 
 
-def test_every_row_once_and_equally_many_batches(train: Train, store: Catalog, tmp_path: Path) -> None:
+def test_every_row_once_and_equally_many_batches(on_workers: OnWorkers, store: Catalog, tmp_path: Path) -> None:
     frame = pd.DataFrame(
         {
             "row": range(101),
@@ -131,7 +128,7 @@ def test_every_row_once_and_equally_many_batches(train: Train, store: Catalog, t
             said["lost"] = str(error)
         return said
 
-    first, second = train(function, rows=store.put(frame), two=two, lost=str(lost))
+    first, second = on_workers(function, rows=store.put(frame), two=two, lost=str(lost))
     assert first["length"] == [51, 51, 101]
     assert second["length"] == [50, 50, 101]
     assert "51 of 101 rows, rank 0 of 2" in first["repr"]
@@ -165,7 +162,7 @@ def test_every_row_once_and_equally_many_batches(train: Train, store: Catalog, t
         )
 
 
-def test_memory_does_not_grow_with_the_data(train: Train, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_data(on_workers: OnWorkers, tmp_path: Path) -> None:
     def write(megabytes: int) -> str:
         path = tmp_path / f"{megabytes}.parquet"
         table = pa.table({f"x{number}": np.random.default_rng(number).random(125_000) for number in range(8)})
@@ -186,7 +183,7 @@ def test_memory_does_not_grow_with_the_data(train: Train, tmp_path: Path) -> Non
             said[name] = [rows, peak()]
         return said
 
-    for rank in train(function, small=write(64), large=write(256)):
+    for rank in on_workers(function, small=write(64), large=write(256)):
         assert (rank["small"][0], rank["large"][0]) == (500_000, 2_000_000)
         assert rank["large"][1] < 500
         assert rank["large"][1] - rank["small"][1] < 64, rank
@@ -201,7 +198,7 @@ def test_two_trainings_at_once_read_while_they_hold_every_cpu(store: Catalog, tm
     @ray.remote(num_cpus=0)
     def fit(folder: Path) -> list[int]:
         folder.mkdir()
-        return fitted(function, {"rows": rows}, folder, 1, DataParallelTrainer)
+        return fitted(function, {"rows": rows}, folder, 1)
 
     sums = ray.get([fit.remote(tmp_path / name) for name in ("one", "two")], timeout=120)
     assert sums == [[2 * sum(range(1000))]] * 2
@@ -218,43 +215,96 @@ def small_whole_numbers() -> pd.DataFrame:
     return frame
 
 
-def test_lightgbm_of_two_workers_is_that_of_one(train: Train, store: Catalog) -> None:
+TREES = {"num_leaves": 7, "num_threads": 1, "min_data_in_leaf": 1, "verbose": -1}
+
+
+def test_lightgbm_of_two_workers_is_that_of_one(train: Callable[..., Ran]) -> None:
     lightgbm = pytest.importorskip("lightgbm")
-    from ray.train.lightgbm import LightGBMTrainer, get_network_params
-
     frame = small_whole_numbers()
-    common = {"objective": "binary", "num_leaves": 7, "verbose": -1, "num_threads": 1, "min_data_in_leaf": 1}
 
-    def model(frame: pd.DataFrame, network: dict[str, Any]) -> Any:
-        data = lightgbm.Dataset(frame.drop(columns="y"), frame["y"])
-        return lightgbm.train({**common, **network}, data, num_boost_round=10)
+    def function(rows: Any, held_out: Any, rounds: int) -> dict[str, Any]:
+        assert (len(rows), len(held_out), len(context().shard("validation"))) == (2000, 4000, 4000)
+        parts = [each.to_pandas() for each in (rows, held_out)]
+        data, validation = (lightgbm.Dataset(part.drop(columns="y"), part["y"]) for part in parts)
+        model = lightgbm.train(
+            {"objective": "binary", "metric": "auc", **TREES, **context().lightgbm_params()},
+            data,
+            rounds,
+            [validation],
+            ["validation"],
+            callbacks=[lightgbm_callback(metrics={"auc": "validation-auc"}, every=2, checkpoint_every=4)],
+        )
+        return {"model": model}
 
-    def function() -> list[float]:
-        network = {"tree_learner": "data_parallel", "pre_partition": True, **get_network_params()}
-        predicted = model(shard("train").to_pandas(), network).predict(small_whole_numbers().drop(columns="y"))
-        return [float(value) for value in predicted]
+    data = {"train": "rows", "validation": {"op_kwarg": "held_out", "shard": False}}
+    section = {"trainer": "lightgbm", "metric": "auc", "mode": "max", "data": data}
+    op_kwargs = {"rows": frame, "held_out": frame, "rounds": 10}
+    ran = train(function, section, op_kwargs=op_kwargs, returns=[pickled("model")])
+    assert ran.code == 0, ran.failure
+    x = frame.drop(columns="y")
+    alone = lightgbm.train({"objective": "binary", **TREES}, lightgbm.Dataset(x, frame["y"]), 10)
+    np.testing.assert_allclose(ran.output("model").predict(x), alone.predict(x), atol=1e-6)
+    assert ran.output("checkpoint").current_iteration() in (4, 8, 10)
+    assert ran.result.metrics["auc"] > 0.9
+    assert ran.result.metrics["round"] == 10
 
-    first, second = train(function, trainer=LightGBMTrainer, train=store.put(frame))
-    assert first == second
-    np.testing.assert_allclose(first, model(frame, {}).predict(frame.drop(columns="y")), atol=1e-6)
 
-
-def test_xgboost_of_two_workers_is_that_of_one(train: Train, store: Catalog) -> None:
+def test_xgboost_of_two_workers_is_that_of_one(train: Callable[..., Ran]) -> None:
     xgboost = pytest.importorskip("xgboost")
-    from ray.train.xgboost import XGBoostTrainer
-
     frame = small_whole_numbers()
     common = {"objective": "binary:logistic", "max_depth": 4, "tree_method": "hist", "nthread": 1, "base_score": 0.5}
 
-    def model(frame: pd.DataFrame) -> Any:
-        data = xgboost.DMatrix(frame.drop(columns="y"), frame["y"])
-        return xgboost.train(common, data, num_boost_round=10)
+    def function(train: Any) -> dict[str, Any]:
+        part = train.to_pandas()
+        data = xgboost.DMatrix(part.drop(columns="y"), part["y"])
+        callback = xgboost_callback(metrics={"loss": "train-logloss"}, checkpoint_every=5)
+        model = xgboost.train(common, data, 10, evals=[(data, "train")], callbacks=[callback], verbose_eval=False)
+        return {"model": model}
 
-    def function() -> list[float]:
-        predicted = model(shard("train").to_pandas())
-        return predicted.predict(xgboost.DMatrix(small_whole_numbers().drop(columns="y"))).tolist()
+    section = {"trainer": "xgboost", "metric": "loss", "mode": "min"}
+    ran = train(function, section, op_kwargs={"train": frame}, returns=[pickled("model")])
+    assert ran.code == 0, ran.failure
+    matrix = xgboost.DMatrix(frame.drop(columns="y"), frame["y"])
+    evals: dict[str, Any] = {}
+    alone = xgboost.train(common, matrix, 10, evals=[(matrix, "train")], evals_result=evals, verbose_eval=False)
+    np.testing.assert_allclose(ran.output("model").predict(matrix), alone.predict(matrix), atol=1e-6)
+    assert ran.output("checkpoint").num_boosted_rounds() == 10
+    # XGBoost adds up over the workers: rank 0's metric is that of all rows.
+    assert ran.result.metrics["loss"] == pytest.approx(evals["train"]["logloss"][-1], abs=1e-5)
 
-    first, second = train(function, trainer=XGBoostTrainer, train=store.put(frame))
-    assert first == second
-    alone = model(frame).predict(xgboost.DMatrix(frame.drop(columns="y")))
-    np.testing.assert_allclose(first, alone, atol=1e-6)
+
+# -- in the node ---------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_shared_out_fails_before_a_worker_starts(train: Callable[..., Ran], tmp_path: Path) -> None:
+    def function(rows: Any) -> dict[str, Any]:
+        (tmp_path / "ran").touch()
+        return {"rows": len(rows)}
+
+    empty = tmp_path / "empty.parquet"
+    pq.write_table(pa.table({"x": pa.array([], pa.int64())}), empty)
+    cases: list[tuple[Any, dict[str, Any], str]] = [
+        (pd.DataFrame({"x": [1]}), {}, "dataset 'rows' has 1 row for 2 workers"),
+        (empty, {}, "dataset 'rows' has no rows"),
+        (pd.DataFrame({"x": [1]}), {"data": {"train": "row"}}, "op_kwargs has no 'row'"),
+        ({"a": 1}, {"data": {"train": "rows"}}, "dataset 'train' is "),
+    ]
+    for value, section, words in cases:
+        failure = train(function, section, op_kwargs={"rows": value}).failure
+        assert words in failure.message
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_that_changes_is_an_error_with_the_rank(train: Callable[..., Ran], tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"x": range(100)}), path)
+
+    def function() -> dict[str, Any]:
+        shard = context().shard()
+        if context().rank == 0:
+            pq.write_table(pa.table({"x": range(7)}), path)
+        return {"rows": sum(len(batch["x"]) for _ in range(20) for batch in shard.iter_batches())}
+
+    failure = train(function, {"data": {"train": str(path)}}).failure
+    assert "was replaced while it was in use" in failure.message
+    assert failure.type == "CatalogError"
