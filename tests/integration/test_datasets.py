@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 import ray
 import ray.train
 from driven import Ran
+from ray import cloudpickle
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from airflow_provider_raynode import context, lightgbm_callback, pickled, xgboost_callback
@@ -173,7 +175,9 @@ def test_memory_does_not_grow_with_the_data(on_workers: OnWorkers, tmp_path: Pat
 
     def function() -> dict[str, Any]:
         def peak() -> int:
-            found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+            status = Path("/proc/self/status").read_text()
+            print(re.findall(r"(VmHWM|Rss\w+):\s+(\d+)", status))
+            found = re.search(r"VmHWM:\s+(\d+)", status)
             assert found is not None
             return int(found[1]) >> 10
 
@@ -194,6 +198,8 @@ def test_two_trainings_at_once_read_while_they_hold_every_cpu(store: Catalog, tm
 
     def function() -> int:
         return sum(int(batch["row"].sum()) for _ in range(2) for batch in shard("rows").iter_batches())
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
     @ray.remote(num_cpus=0)
     def fit(folder: Path) -> list[int]:

@@ -22,7 +22,7 @@ from airflow_provider_raynode.runtime.training.parquet_files import Source, open
 
 # About so many bytes of rows are decoded at once, and handed on at once.
 _DECODED = 4 << 20
-_TABLE = 16 << 20
+_TABLE = 8 << 20
 # Columns of a row group are fetched ahead up to this size, as an object store needs; of a larger one page by page.
 _FETCHED_AHEAD = 64 << 20
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 # What one task of Ray reads, and the size of a block that it hands on.
 _TASK = 128 << 20
-_BLOCK = 8 << 20
+_BLOCK = 4 << 20
 # What a worker's stream may hold in the object store.
-_AHEAD = 48 << 20
+_AHEAD = 24 << 20
 # Ray's label of each node.
 _NODE_ID = "ray.io/node-id"
 

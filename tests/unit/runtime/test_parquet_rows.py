@@ -93,7 +93,7 @@ def test_a_large_row_group_comes_in_small_tables(store: Catalog, tmp_path: Path)
     assert len(rows.files[0].groups) == 1
     sizes = [table.nbytes for table in rows.read(0, rows.rows)]
     assert sum(sizes) == 32_000_000
-    assert max(sizes) < 24 << 20
+    assert max(sizes) < 12 << 20
 
 
 def test_the_unnamed_index_of_a_frame_is_no_column_and_types_stay(store: Catalog) -> None:
