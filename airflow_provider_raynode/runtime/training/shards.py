@@ -1,12 +1,12 @@
-"""A worker's part of a dataset, as a Ray Dataset that streams.
+"""A worker's part of a dataset: Ray's DataIterator over a Ray Dataset of its own rows.
 
-Each worker has a Ray Dataset of its own rows and runs it itself: no worker waits for another one at a batch, a shard
-begins anew with each pass, and the reading asks for no CPU, which the workers of the training hold.
+Each worker reads its rows itself, in a thread, straight into Ray's batching. Tasks of Ray Data would need CPUs, which
+the workers hold, and leave rows in the object store until Ray gets round to removing them: about a second's worth of
+reading, which counts as memory of the worker that looked at them. No worker waits for another one at a batch either.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import ray
 import ray.data
 import ray.train
+from ray.data._internal.block_batching.interfaces import ResolvedBlock
 from ray.data._internal.block_batching.iter_batches import BatchIterator
 from ray.data.block import BlockAccessor, BlockMetadata
 from ray.data.datasource import Datasource, ReadTask
 from ray.train.v2._internal.execution.context import get_train_context
 
-from airflow_provider_raynode.exceptions import CatalogError, RayNodeError
+from airflow_provider_raynode.exceptions import RayNodeError
 from airflow_provider_raynode.runtime.training.datasets import DatasetArgument, check_shares, share_of
 from airflow_provider_raynode.runtime.training.parquet import ParquetRows
 
@@ -28,13 +29,9 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-# What one task of Ray reads, and the size of a block that it hands on.
+# What one task of `Shard.dataset` reads, and the size of a block that it hands on.
 _TASK = 128 << 20
-_BLOCK = 4 << 20
-# What a worker's stream may hold in the object store.
-_AHEAD = 24 << 20
-# Ray's label of each node.
-_NODE_ID = "ray.io/node-id"
+_BLOCK = 16 << 20
 
 Format = Literal["numpy", "pandas", "pyarrow", "torch"]
 
@@ -62,7 +59,6 @@ class Shard(ray.data.DataIterator):
         sharded = rows.sharded and world_size > 1
         self._start, self._stop = share_of(rows.rows, rank, world_size) if sharded else (0, rows.rows)
         self._least = rows.rows // world_size if sharded else rows.rows
-        self._made: Any = None
 
     @property
     def name(self) -> str:
@@ -88,9 +84,6 @@ class Shard(ray.data.DataIterator):
     def __repr__(self) -> str:
         part = f"{len(self)} of {self.total_rows} rows, rank {self.rank} of {self.world_size}"
         return f"Shard({self.name!r}, {part}, columns {', '.join(self.columns)})"
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_made": None}
 
     def count(self) -> int:
         """Return the number of rows of the share."""
@@ -150,27 +143,29 @@ class Shard(ray.data.DataIterator):
         import pandas as pd
 
         wanted = self.columns if columns is None else columns
-        tables: Iterable[Any] = self._iter_batches(
-            batch_size=None, batch_format="pyarrow", _collate_fn=lambda table: self._frame(table.select(wanted))
-        )
-        return pd.concat(list(tables), ignore_index=True)
+        tables = self._rows.read(self._start, self._stop)
+        return pd.concat([self._frame(table.select(wanted)) for table in tables], ignore_index=True)
+
+    def dataset(self) -> Any:
+        """Return the share as a `ray.data.Dataset`, for what Ray Data does with one: `map_batches`, `groupby`, …
+
+        Its tasks ask for no CPU: where the workers hold all, they would wait for ever for one.
+        """
+        source = _ParquetSource(self._rows, self._start, self._stop)
+        with ray.data.DataContext.current(self.get_context()):
+            made = ray.data.read_datasource(source, num_cpus=0, concurrency=1, override_num_blocks=source.number)
+        made.set_name(self.name)
+        return made
 
     # -- what Ray's DataIterator asks for ----------------------------------------------------------------------------
 
-    def _inner(self) -> Any:
-        if self._made is None:
-            self._made = _dataset(self._rows, self._start, self._stop).iterator()
-        return self._made
-
-    def _to_ref_bundle_iterator(self) -> Any:
-        return self._inner()._to_ref_bundle_iterator()
-
-    def _get_dataset_tag(self) -> Any:
-        return self._inner()._get_dataset_tag()
+    def materialize(self) -> Any:
+        """Return the share as a Ray Dataset whose rows lie in the object store."""
+        return self.dataset().materialize()
 
     def stats(self) -> str:
-        """Return Ray's account of the last pass."""
-        return str(self._inner().stats())
+        """Return what Ray says of an iterator's passes."""
+        return repr(self)
 
     def schema(self) -> Any:
         """Return columns and types, as Ray's Schema."""
@@ -178,44 +173,33 @@ class Shard(ray.data.DataIterator):
 
     def get_context(self) -> Any:
         """Return Ray's settings of the dataset."""
-        return self._inner().get_context()
+        context = ray.data.DataContext.get_current().copy()
+        context.enable_progress_bars = False
+        context.target_max_block_size = _BLOCK
+        context.execution_options.preserve_order = True
+        return context
+
+    def _to_ref_bundle_iterator(self) -> Any:
+        return self._rows.read(self._start, self._stop), None, None
 
     def _create_batch_iterator(self, ref_bundles_iter: Any, prefetch_bytes_callback: Any = None, **kwargs: Any) -> Any:
-        return _EvenBatches(
-            ref_bundles_iter,
-            prefetch_bytes_callback=prefetch_bytes_callback,
-            even=(len(self), self._least),
-            **kwargs,
-        )
-
-    def _iter_batches(self, **kwargs: Any) -> Iterable[Any]:
-        return _Batches(super()._iter_batches(**kwargs))
+        return _Batches(ref_bundles_iter, even=(len(self), self._least), **kwargs)
 
 
-class _Batches:
-    """Batches, whose reading's errors are told in their own words."""
+class _Batches(BatchIterator):
+    """Ray's batches of tables that are here already, as many as every other worker gets."""
 
-    def __init__(self, batches: Iterable[Any]) -> None:
-        self._batches = batches
-
-    def __iter__(self) -> Iterator[Any]:
-        try:
-            yield from self._batches
-        except ray.exceptions.RayTaskError as error:
-            cause: Any = error
-            while cause is not None and not isinstance(cause, RayNodeError):
-                cause = getattr(cause, "cause", None) or cause.__cause__
-            if cause is None:
-                raise
-            raise CatalogError(str(cause)) from None
-
-
-class _EvenBatches(BatchIterator):
-    """As many batches as every other worker gets."""
-
-    def __init__(self, *args: Any, even: tuple[int, int], **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, tables: Any, *, even: tuple[int, int], **kwargs: Any) -> None:
+        super().__init__(tables, **kwargs)
+        prefetcher: Any = self._prefetcher
+        prefetcher.stop()  # a thread of its own, for blocks of the object store
         self._even = even
+
+    def _prefetch_blocks(self, ref_bundles: Any) -> Any:
+        return ref_bundles
+
+    def _resolve_block_refs(self, block_refs: Any) -> Any:
+        return map(ResolvedBlock, block_refs)
 
     def _blocks_to_batches(self, blocks: Iterator[Any]) -> Any:
         batches: Any = super()._blocks_to_batches(blocks)
@@ -293,30 +277,6 @@ class _ParquetSource(Datasource):
 
 def _read(rows: Any, start: int, stop: int) -> Iterator[Any]:
     return ray.get(rows).read(start, stop)  # type: ignore[no-any-return]
-
-
-def _dataset(rows: ParquetRows, start: int, stop: int) -> Any:
-    """Return the Ray Dataset of some rows, read by one process at a time on this machine.
-
-    Each reading process asks for 0 CPUs: where the workers hold all, it would wait for ever for one.
-    """
-    logging.getLogger("ray.data").setLevel(logging.WARNING)
-    source = _ParquetSource(rows, start, stop)
-    context = ray.data.DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.target_max_block_size = _BLOCK
-    context.execution_options.preserve_order = True
-    context.execution_options.resource_limits = ray.data.ExecutionResources(object_store_memory=_AHEAD)
-    with ray.data.DataContext.current(context):
-        dataset = ray.data.read_datasource(
-            source,
-            num_cpus=0,
-            concurrency=1,
-            override_num_blocks=source.number,
-            label_selector={_NODE_ID: ray.get_runtime_context().get_node_id()},
-        )
-    dataset.set_name(rows.name)
-    return dataset
 
 
 class Shares(ray.train.DataConfig):
