@@ -94,9 +94,7 @@ def main() -> None:
     from rich.table import Table
 
     # As many CPUs as workers: none is left for the reading.
-    ray.init(
-        address="local", num_cpus=args.workers, include_dashboard=False, logging_level="ERROR", log_to_driver=False
-    )
+    ray.init(address="local", num_cpus=args.workers, include_dashboard=False, log_to_driver=False)
     table = Table("parquet", "peak of a worker, MB", "in the object store", "MB/s, all workers", "goal")
     for megabytes in (args.megabytes // 16, args.megabytes):
         path = HERE / f"rows-{megabytes}.parquet"
