@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from itertools import accumulate
@@ -25,6 +26,8 @@ _DECODED = 4 << 20
 _TABLE = 8 << 20
 # Columns of a row group are fetched ahead up to this size, as an object store needs; of a larger one page by page.
 _FETCHED_AHEAD = 64 << 20
+# So many files are asked for their footers at once: each is a few requests to an object store.
+_TOGETHER = 16
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -178,8 +181,9 @@ def rows_of(name: str, sources: Sequence[tuple[Source, str]], catalog: Catalog, 
     """
     files: list[ParquetFile] = []
     schemas: list[pa.Schema] = []
-    for source, path in sources:
-        metadata, schema = _footer(name, source, catalog)
+    with ThreadPoolExecutor(_TOGETHER) as pool:
+        footers = list(pool.map(lambda each: _footer(name, each[0], catalog), sources))
+    for (source, path), (metadata, schema) in zip(sources, footers, strict=True):
         groups = tuple(_sizes(metadata.row_group(number)) for number in range(metadata.num_row_groups))
         files.append(ParquetFile(source, groups, _partition(path)))
         schemas.append(_without_index(schema))
