@@ -28,6 +28,8 @@ _TABLE = 8 << 20
 _FETCHED_AHEAD = 64 << 20
 # So many files are asked for their footers at once: each is a few requests to an object store.
 _TOGETHER = 16
+# So many categories are gathered before those that are there twice go.
+_CATEGORIES = 1_000_000
 _NULL_PARTITION = "__HIVE_DEFAULT_PARTITION__"
 
 
@@ -312,7 +314,7 @@ def _categories(rows: ParquetRows, names: Sequence[str], catalog: Catalog) -> di
 
     A category keeps its place in the first file, so that an order that the column has stays.
     """
-    found: dict[str, pa.Array] = {}
+    found: dict[str, list[pa.Array]] = {name: [] for name in names}
     for file in rows.files:
         if not file.rows:
             continue
@@ -321,16 +323,22 @@ def _categories(rows: ParquetRows, names: Sequence[str], catalog: Catalog) -> di
             stored = [name for name in names if name in reader.schema_arrow.names]
             for batch in reader.iter_batches(65536, columns=stored, use_threads=False):
                 for name in stored:
-                    column, kind = batch.column(name), rows.schema.field(name).type.value_type
-                    values = column.dictionary if pa.types.is_dictionary(column.type) else pc.unique(column)
-                    values = pc.drop_null(values).cast(kind)
-                    found[name] = values if name not in found else _joined(found[name], values)
-    return found
+                    _add(found[name], batch.column(name), rows.schema.field(name).type.value_type)
+    return {name: _unique(parts, rows.schema.field(name).type.value_type) for name, parts in found.items()}
 
 
-def _joined(values: pa.Array, more: pa.Array) -> pa.Array:
-    new = more.filter(pc.invert(pc.is_in(more, value_set=values)))
-    return pa.concat_arrays([values, pc.unique(new)]) if len(new) else values
+def _add(parts: list[pa.Array], column: pa.Array, kind: pa.DataType) -> None:
+    values = column.dictionary if pa.types.is_dictionary(column.type) else pc.unique(column)
+    values = pc.drop_null(values).cast(kind)
+    if parts and parts[-1].equals(values):  # a row group has one dictionary, in all its batches
+        return
+    parts.append(values)
+    if sum(map(len, parts)) > 2 * len(parts[0]) + _CATEGORIES:
+        parts[:] = [_unique(parts, kind)]
+
+
+def _unique(parts: list[pa.Array], kind: pa.DataType) -> pa.Array:
+    return pc.unique(pa.concat_arrays(parts)) if parts else pa.array([], kind)
 
 
 def _coded(column: pa.ChunkedArray, categories: pa.Array, kind: pa.DictionaryType) -> pa.ChunkedArray:

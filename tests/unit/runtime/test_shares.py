@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 from ray.data._internal.batcher import Batcher
 
@@ -17,7 +20,7 @@ from airflow_provider_raynode.exceptions import CatalogError, ConfigError
 from airflow_provider_raynode.runtime.training.datasets import DatasetArgument, check_shares, datasets_of, share_of
 from airflow_provider_raynode.runtime.training.parquet import rows_of
 from airflow_provider_raynode.runtime.training.parquet_files import sources_of
-from airflow_provider_raynode.runtime.training.shards import Shares, _EvenBatcher
+from airflow_provider_raynode.runtime.training.shards import Shard, Shares, _EvenBatcher
 
 
 @pytest.fixture
@@ -136,6 +139,35 @@ def test_every_rank_gets_as_many_batches(size: int, least: int, drop_last: bool)
             assert [row for each in found for row in each] == list(range(rows))
             assert [len(each) for each in found[:-1]] == [size] * (len(found) - 1)
             assert len(found[-1]) <= size + 1
+
+
+def test_every_type_comes_as_in_the_whole_table(store: Catalog) -> None:
+    table = pa.table(
+        {
+            "decimal": pa.array([Decimal("1.23"), None, Decimal("3.45")], pa.decimal128(5, 2)),
+            "zoned": pa.array([datetime(2026, 1, 1, tzinfo=UTC), None, datetime(2026, 1, 3, tzinfo=UTC)]),
+            "nothing": pa.nulls(3),
+            "flag": [True, None, False],
+            "bytes": [b"a", b"", None],
+            "map": pa.array([[("a", 1)], [], None], pa.map_(pa.string(), pa.int64())),
+            "fixed": pa.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], pa.list_(pa.float32(), 2)),
+            "texts": pa.array([["a"], [], None], pa.large_list(pa.string())),
+            "nested": [{"a": 1, "b": {"c": "x"}}, None, {"a": 2, "b": {"c": "y"}}],
+            "huge": pa.array([2**63, 1, 2], pa.uint64()),
+            "coded": pa.array(["x", None, "y"]).dictionary_encode(),
+        }
+    )
+    rows = rows_of("train", sources_of("train", store.put(table), store), store)
+    parts = [Shard(rows, rank, 3) for rank in range(3)]
+    pd.testing.assert_frame_equal(
+        pd.concat([part.to_pandas() for part in parts], ignore_index=True).astype(table.to_pandas().dtypes),
+        table.to_pandas(),
+    )
+    whole = parts[0].whole()
+    for batches in (whole.iter_batches(batch_size=3), whole.iter_batches(batch_size=3, format="pandas")):
+        (batch,) = batches
+        assert list(batch) == table.column_names
+    assert [row["nested"] for row in whole.iter_rows()] == table["nested"].to_pylist()
 
 
 # -- boosting ------------------------------------------------------------------------------------------------------
