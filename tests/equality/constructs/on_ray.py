@@ -8,21 +8,17 @@ from airflow_provider_raynode import RaySubmitJobOperator, context
 
 with DAG("tasks_on_ray", schedule=None, params={"word": "ü"}):
 
-    @task.ray
-    def doubled(values, params, ds=None):
-        return {"doubled": [2 * each for each in values], "word": params["word"], "node": context().node_id}
-
     @task.ray(multiple_outputs=True)
-    def parts(found):
-        return {"first": found["doubled"][0], "rest": found["doubled"][1:]}
+    def doubled(values, params, ds=None):
+        return {"first": values[0] * 2, "rest": [2 * each for each in values[1:]], "of": [params, context().node_id]}
 
     @task
     def use(first, rest):
         return [first, *rest]
 
-    split = parts(doubled([1, 2, 3]))
+    found = doubled([1, 2, 3])
     job = RaySubmitJobOperator(
-        task_id="job", entrypoint="test {{ params.word }} = ü && echo {{ run_id }}", do_xcom_push=False
+        task_id="job", entrypoint="test {{ params.word }} = ü && python -c 'import ray'", do_xcom_push=False
     )
-    fails = RaySubmitJobOperator(task_id="fails", entrypoint="exit 3", do_xcom_push=False)
-    use(split["first"], split["rest"]) >> job >> fails
+    use(found["first"], found["rest"]) >> job
+    RaySubmitJobOperator(task_id="fails", entrypoint="exit 3", do_xcom_push=False)
