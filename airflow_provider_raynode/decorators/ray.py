@@ -194,9 +194,9 @@ class RayDecoratedOperator(DecoratedOperator, RayOneTaskOperator):
             return collected("map", result, record)
         if self._returned() == "named":
             return {**(result.metrics or {}), **result.outputs}
-        if _VALUE in result.outputs:
-            return result.outputs[_VALUE]
-        return {**result.value, **result.outputs} if self._returned() == "values" else result.value
+        if self._returned() == "values" and result.value is not None:
+            return {**result.value, **result.outputs}
+        return result.outputs.get(_VALUE, result.value)
 
     def _config(self, dag: DAG | None) -> RayConfig:
         """Return the config with the arguments that are said beside it.

@@ -15,6 +15,7 @@ from airflow_provider_raynode import __version__
 from airflow_provider_raynode.exceptions import CatalogError, ConfigError, SpecError
 from airflow_provider_raynode.launchers import JobState, Launcher, launcher_for
 from airflow_provider_raynode.spec import (
+    ATTACHED_FILE,
     STOP_FILE,
     TAKEN_FILE,
     JobRef,
@@ -85,9 +86,18 @@ def open_own_attempt(staged: NodeSpec, node: Catalog, hook: RayHook) -> JobRef:
     own = None
     if last:
         previous = spec_of_attempt(node, last)
+        if _is_lost(previous, node, hook):
+            # Ray does not take the id of a job again that it has deleted.
+            return write_attempt(staged, last + 1, node, hook)
         if not is_taken(previous, node) and not is_stopping(previous, node) and _has_succeeded(previous, node, hook):
             own = last
     return open_attempt(staged, node, hook, own=own, on_change="restart")
+
+
+def _is_lost(spec: NodeSpec, node: Catalog, hook: RayHook) -> bool:
+    """Whether the cluster has forgotten a job that was submitted and has left no result."""
+    submitted = node.exists(f"{spec.attempt_prefix}/{ATTACHED_FILE}")
+    return submitted and result_of(spec, node) is None and not is_known(spec, hook)
 
 
 def _has_succeeded(spec: NodeSpec, node: Catalog, hook: RayHook) -> bool:

@@ -154,6 +154,9 @@ class FunctionSession(ReportingSession):
 
     def _take_values(self, returned: Any, outcome: Outcome) -> None:
         """Take a dict as a value for each key: small JSON together as the value, the others by reference."""
+        if CatalogRef.is_ref(returned):  # its annotation says dict, and it is one value
+            self.outputs[VALUE] = dict(returned)
+            return
         if not _has_names(returned):
             raise RayNodeError(
                 f"the function returned {_kind(returned)}: with multiple outputs it must return a dict by names"
