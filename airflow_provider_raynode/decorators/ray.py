@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.operators._staging import Staged
     from airflow_provider_raynode.spec import NodeResult
 
+# Keys of `default_resources` that are arguments as well.
+_RESERVES = ("num_cpus", "num_gpus", "memory", "resources", "accelerator_type", "label_selector")
 # The name of a returned value among the outputs of a result.
 _VALUE = "value"
 
@@ -203,18 +205,7 @@ class RayDecoratedOperator(DecoratedOperator, RayOneTaskOperator):
 
         :raises ConfigError: it is wrong, is that of a search or a training, or says again what an argument says.
         """
-        config = config_with(
-            self.ray_config,
-            dag,
-            ray_cluster={"address": self.address, "runtime_env": self.runtime_env},
-            default_resources=self.reserves,
-        )
-        if config.work not in ("function", "map"):
-            section = "ray_tune" if config.work == "search" else "ray_train"
-            raise ConfigError(
-                f"ray_config: {section} is no work of @task.ray, which calls a plain function: use ray_node(...)"
-            )
-        return config
+        return _config_of(self.ray_config, dag, self.address, self.runtime_env, self.reserves)
 
 
 def ray_task(
@@ -238,12 +229,52 @@ def ray_task(
     if isinstance(kwargs.get("resources"), Mapping):
         # Of a mapped task Airflow takes it for its own, which has no names but `cpus`, `ram`, `disk`, `gpus`.
         kwargs["custom_resources"] = kwargs.pop("resources")
-    return task_decorator_factory(
-        python_callable=python_callable,
-        multiple_outputs=multiple_outputs,
-        decorated_operator_class=RayDecoratedOperator,
-        **kwargs,
+
+    def decorate(function: Callable[..., Any]) -> TaskDecorator:
+        _check_early(function, kwargs)
+        return task_decorator_factory(
+            python_callable=function,
+            multiple_outputs=multiple_outputs,
+            decorated_operator_class=RayDecoratedOperator,
+            **kwargs,
+        )
+
+    if python_callable is None:
+        return decorate  # type: ignore[return-value]  # as Airflow's own factory does
+    return decorate(python_callable)
+
+
+def _check_early(function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Check what the decorator says itself: Airflow makes the operator of a mapped task not before it runs.
+
+    :raises ConfigError: it is wrong.
+    """
+    name = options.get("task_id") or getattr(function, "__name__", type(function).__name__)
+    with placed("task", str(name), None):
+        check_callable(function)
+        _check_globals(function)
+        check_secrets(options.get("secrets", ()))
+        check_limits(**{each: options.get(each) for each in ("startup_timeout_s", "run_timeout_s")})
+        as_returns(options.get("returns", ()))
+        given, environment = options.get("ray_config"), options.get("runtime_env")
+        if not isinstance(given, str | Path) and is_static(given) and is_static(environment):
+            reserves = {each: options.get(each) for each in _RESERVES}
+            reserves["resources"] = options.get("custom_resources")
+            _config_of(given, None, options.get("address"), environment, reserves)
+
+
+def _config_of(
+    given: Any, dag: DAG | None, address: str | None, runtime_env: Any, reserves: Mapping[str, Any]
+) -> RayConfig:
+    config = config_with(
+        given, dag, ray_cluster={"address": address, "runtime_env": runtime_env}, default_resources=reserves
     )
+    if config.work not in ("function", "map"):
+        section = "ray_tune" if config.work == "search" else "ray_train"
+        raise ConfigError(
+            f"ray_config: {section} is no work of @task.ray, which calls a plain function: use ray_node(...)"
+        )
+    return config
 
 
 def _check_globals(function: Callable[..., Any]) -> None:

@@ -107,8 +107,13 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
 def test_refused_when_the_file_is_parsed(function: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message) as raised:
         task_of(function, **options)
-    assert "DAG 'd', task " in str(raised.value)
+    assert str(raised.value).count("task '") == 1
     assert "test_task_ray_parsed.py" in str(raised.value)
+
+
+def test_a_mapped_task_is_checked_when_the_file_is_parsed_too() -> None:
+    with DAG("d", schedule=None), pytest.raises(ConfigError, match="num_gpus"):
+        task.ray(num_gpus=1.5)(plain).expand(x=[1])
 
 
 def test_a_function_that_uses_another_task_is_refused() -> None:
