@@ -91,31 +91,6 @@ def test_a_training_whose_parts_other_tasks_take(run_dag: Callable[..., Any]) ->
     small(result, "node.fan_out", "node.train", "node.fan_in")
 
 
-def test_an_operator_of_another_kind_fails_with_the_right_one(
-    run_dag: Callable[..., Any], capfd: pytest.CaptureFixture[str]
-) -> None:
-    """Where the config is known when the task runs."""
-    with DAG("another_kind", schedule=None, params={"workers": 1}) as dag:
-
-        @task
-        def config() -> dict[str, Any]:
-            return SMALL
-
-        fan_out = RayFanOutOperator(
-            task_id="fan_out",
-            python_callable=len,
-            ray_config=config(),  # type: ignore[arg-type]
-            op_kwargs={"obj": [1]},
-        )
-        RayTrainOperator(task_id="train", job=fan_out.output)
-
-    result = run_dag(dag)
-    assert result.states["train"] == "failed"
-    written = "".join(capfd.readouterr())
-    assert "RayTrainOperator runs a training, and the job raynode-" in written
-    assert "use RayTaskOperator" in written
-
-
 def describe(text: str, scale: int = 1) -> dict[str, Any]:
     return {"length": len(text) * scale, "words": text.split()}
 
@@ -134,7 +109,7 @@ def test_a_function_and_a_map_over_what_it_gives(run_dag: Callable[..., Any]) ->
         @task
         def use(value: Any, results: Any, failed: Any, items: Any, record: Any) -> list[Any]:
             told = RunRecord.model_validate(catalog.load(record))
-            return [value, catalog.load(results), failed, items["succeeded"], told.work, told.failed]
+            return [value, catalog.load(results), failed, items["succeeded"], told.work, list(told.failed)]
 
         function = ray_node("function", python_callable=split, ray_config=SMALL, op_kwargs={"text": "a.bcd.bad.ef"})
         mapped = ray_node(
@@ -183,3 +158,28 @@ def test_a_config_that_is_known_when_the_node_runs(run_dag: Callable[..., Any], 
     written = "".join(capfd.readouterr())
     assert "The function has succeeded, and the DAG takes from it what it does not have" in written
     assert "output['best_trial'] is not there: there is 'value', 'metrics', 'outputs', 'run_record'" in written
+
+
+def test_an_operator_of_another_kind_fails_with_the_right_one(
+    run_dag: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where the config is known when the task runs."""
+    with DAG("another_kind", schedule=None, params={"workers": 1}) as dag:
+
+        @task
+        def config() -> dict[str, Any]:
+            return SMALL
+
+        fan_out = RayFanOutOperator(
+            task_id="fan_out",
+            python_callable=describe,
+            ray_config=config(),  # type: ignore[arg-type]
+            op_kwargs={"text": "a"},
+        )
+        RayTrainOperator(task_id="train", job=fan_out.output)
+
+    result = run_dag(dag)
+    assert result.states["train"] == "failed"
+    written = "".join(capfd.readouterr())
+    assert "RayTrainOperator runs a training, and the job raynode-" in written
+    assert "use RayTaskOperator" in written
