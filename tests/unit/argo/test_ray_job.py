@@ -539,9 +539,13 @@ def test_a_trial_that_no_pod_has_room_for_is_refused() -> None:
     wide = config({"worker_groups": [{"name": "w", "num_cpus": 3.5}]})
     wide["default_resources"] = {"num_cpus": 4}
     assert export(wide).text, "Ray is told 4 CPUs"
-    for asked in ({"num_cpus": 5}, {"num_gpus": 1}):
-        narrow = {**copy.deepcopy(wide), "default_resources": asked}
-        assert f"default_resources.{next(iter(asked))}: a trial asks for" in refusal(narrow)
+    for asked, told in (
+        ({"num_cpus": 5}, "a trial needs 5 CPUs on one node"),
+        ({"num_gpus": 1}, "a trial needs 1 GPU"),
+    ):
+        found = refusal({**copy.deepcopy(wide), "default_resources": asked})
+        assert told in found
+        assert "default_resources" in found
     told = config({"head": {"ray_start_params": {"num-cpus": "16"}}})
     told["default_resources"] = {"num_cpus": 9}
     assert export(told).text
