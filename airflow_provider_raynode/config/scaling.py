@@ -191,11 +191,12 @@ class Scaling(Section):
             if self.label_selector:
                 yield ("label_selector",), "cannot be beside use_tpu: Ray reserves a slice of TPUs by labels of its own"
         version = tpu_version(self.accelerator_type) if self.accelerator_type is not None else None
-        if self.accelerator_type is not None and version is None:
+        types = [f"TPU-{each.upper()}" for each in TPU_VERSIONS]  # as Ray's nodes call themselves
+        if self.accelerator_type is not None and self.accelerator_type not in types:
+            hint = f", did you mean 'TPU-{version.upper()}'?" if version is not None else ";"
             yield (
                 ("accelerator_type",),
-                f"{self.accelerator_type!r} is not a type of TPU; allowed: {', '.join(TPU_VERSIONS)}, or TPU- and one "
-                "of these",
+                f"{self.accelerator_type!r} is not a type of TPU{hint} allowed: {', '.join(types)}",
             )
         elif self.topology is not None and version is not None:
             yield from self._slice_problems(version)
