@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from driven import Ran
 from ray import cloudpickle
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from airflow_provider_raynode import context, lightgbm_callback, pickled, xgboost_callback
+from airflow_provider_raynode import context, get_checkpoint, lightgbm_callback, pickled, xgboost_callback
 from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import CatalogError
 from airflow_provider_raynode.runtime.training.datasets import DatasetArgument
@@ -123,6 +124,7 @@ def test_every_row_once_and_equally_many_batches(on_workers: OnWorkers, store: C
         except Exception as error:
             said["nothing"] = str(error)
         said["schema"] = rows.schema().names
+        said["materialized"] = sum(row["row"] for row in rows.materialize().iter_rows())
         lost.unlink(missing_ok=True)
         try:
             list(shard("lost").iter_batches())
@@ -157,6 +159,7 @@ def test_every_row_once_and_equally_many_batches(on_workers: OnWorkers, store: C
     assert (first["two"], second["two"]) == ([0], [1])
     assert "the training has no dataset 'nothing'; it has: 'lost', 'rows', 'two'" in first["nothing"]
     assert first["schema"] == list(frame.columns)
+    assert first["materialized"] + second["materialized"] == sum(range(101))
     assert "is not there on host" in first["lost"]
     with pytest.raises(CatalogError, match="has 1 row for 2 workers"):
         trainer_arguments({"rows": found("rows", one, store)})["dataset_config"].configure(
@@ -275,6 +278,56 @@ def test_xgboost_of_two_workers_is_that_of_one(train: Callable[..., Ran]) -> Non
     assert ran.output("checkpoint").num_boosted_rounds() == 10
     # XGBoost adds up over the workers: rank 0's metric is that of all rows.
     assert ran.result.metrics["loss"] == pytest.approx(evals["train"]["logloss"][-1], abs=1e-5)
+
+
+@pytest.mark.parametrize("trainer", ["lightgbm", "xgboost"])
+def test_boosting_goes_on_from_its_last_checkpoint(train: Callable[..., Ran], trainer: str) -> None:
+    """A worker is killed in round 5: what was kept in round 4 is gone on from, with a group of workers set up anew."""
+    library = pytest.importorskip(trainer)
+    rounds = 8
+
+    def function(rows: Any) -> dict[str, Any]:
+        part, so_far = rows.to_pandas(), get_checkpoint()
+        x, y = part.drop(columns="y"), part["y"]
+
+        def die(*env: Any) -> bool:
+            number = env[0].iteration if trainer == "lightgbm" else env[1]
+            if so_far is None and number == 4 and context().rank == 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return False
+
+        if trainer == "lightgbm":
+            die.before_iteration = True
+            data, done = library.Dataset(x, y), so_far.current_iteration() if so_far else 0
+            callbacks = [die, lightgbm_callback(metrics={"loss": "train-binary_logloss"}, checkpoint_every=2)]
+            params = {"objective": "binary", **TREES, **context().lightgbm_params()}
+            model = library.train(
+                params, data, rounds - done, [data], ["train"], init_model=so_far, callbacks=callbacks
+            )
+        else:
+            die_before = type(
+                "Die", (library.callback.TrainingCallback,), {"before_iteration": lambda _, *env: die(*env)}
+            )
+            data, done = library.DMatrix(x, y), so_far.num_boosted_rounds() if so_far else 0
+            callbacks = [die_before(), xgboost_callback(metrics={"loss": "train-logloss"}, checkpoint_every=2)]
+            params = {"objective": "binary:logistic", "nthread": 1}
+            model = library.train(
+                params, data, rounds - done, evals=[(data, "train")], xgb_model=so_far, callbacks=callbacks,
+                verbose_eval=False,
+            )  # fmt: skip
+        return {"model": model, "done": done}
+
+    section = {"trainer": trainer, "metric": "loss", "mode": "min", "failure": {"max_failures": 1}}
+    ran = train(function, section, op_kwargs={"rows": small_whole_numbers()}, returns=[pickled("model")])
+    assert ran.code == 0, ran.failure
+    model = ran.output("model")
+    assert (model.current_iteration() if trainer == "lightgbm" else model.num_boosted_rounds()) == rounds
+    assert ran.result.metrics["done"] == 4
+    assert ran.result.metrics["round"] == rounds
+    assert ran.result.training is not None
+    assert ran.result.training.restarts == 1
+    losses = ran.node.load(ran.result.steps or {}).sort_values("training_iteration")["loss"].tolist()
+    assert losses == sorted(losses, reverse=True)
 
 
 # -- in the node ---------------------------------------------------------------------------------------------------

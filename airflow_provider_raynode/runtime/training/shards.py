@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-# What one task of `Shard.dataset` reads, and the size of a block that it hands on.
+# What one task of `Shard.materialize` reads, and the size of a block that it hands on.
 _TASK = 128 << 20
 _BLOCK = 16 << 20
 
@@ -146,22 +146,18 @@ class Shard(ray.data.DataIterator):
         tables = self._rows.read(self._start, self._stop)
         return pd.concat([self._frame(table.select(wanted)) for table in tables], ignore_index=True)
 
-    def dataset(self) -> Any:
-        """Return the share as a `ray.data.Dataset`, for what Ray Data does with one: `map_batches`, `groupby`, …
-
-        Its tasks ask for no CPU: where the workers hold all, they would wait for ever for one.
-        """
-        source = _ParquetSource(self._rows, self._start, self._stop)
-        with ray.data.DataContext.current(self.get_context()):
-            made = ray.data.read_datasource(source, num_cpus=0, concurrency=1, override_num_blocks=source.number)
-        made.set_name(self.name)
-        return made
-
     # -- what Ray's DataIterator asks for ----------------------------------------------------------------------------
 
     def materialize(self) -> Any:
-        """Return the share as a Ray Dataset whose rows lie in the object store."""
-        return self.dataset().materialize()
+        """Return the share as a `ray.data.Dataset` whose rows lie in the object store.
+
+        The reading asks for no CPU: where the workers hold all, it would wait for ever for one.
+        """
+        source = _ParquetSource(self._rows, self._start, self._stop)
+        with ray.data.DataContext.current(self.get_context()):
+            dataset = ray.data.read_datasource(source, num_cpus=0, concurrency=1, override_num_blocks=source.number)
+        dataset.set_name(self.name)
+        return dataset.materialize()
 
     def stats(self) -> str:
         """Return what Ray says of an iterator's passes."""
