@@ -179,7 +179,8 @@ class Shard(ray.data.DataIterator):
         return self._rows.read(self._start, self._stop), None, None
 
     def _create_batch_iterator(self, ref_bundles_iter: Any, prefetch_bytes_callback: Any = None, **kwargs: Any) -> Any:
-        return _Batches(ref_bundles_iter, even=(len(self), self._least), **kwargs)
+        # Copied: the function may change what it gets in its place.
+        return _Batches(ref_bundles_iter, even=(len(self), self._least), ensure_copy=True, **kwargs)
 
 
 class _Batches(BatchIterator):

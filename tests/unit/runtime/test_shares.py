@@ -167,6 +167,8 @@ def test_every_type_comes_as_in_the_whole_table(store: Catalog) -> None:
     for batches in (whole.iter_batches(batch_size=3), whole.iter_batches(batch_size=3, format="pandas")):
         (batch,) = batches
         assert list(batch) == table.column_names
+    for batch in whole.iter_batches(batch_size=3):
+        batch["huge"] //= 2  # it is the function's own
     assert [row["nested"] for row in whole.iter_rows()] == table["nested"].to_pylist()
 
 
