@@ -246,12 +246,17 @@ def check_on_kill(on_kill: str, address: str | None) -> None:
 
 
 def check_metric(config: RayConfig, returns: Iterable[Return]) -> None:
-    """Refuse the metric of the work that is declared as an output, and a name that Tune itself counts.
+    """Refuse the metric of the work that is declared as an output, a name that is counted, and outputs of a map.
 
     :raises ConfigError: see above.
     """
     from airflow_provider_raynode.config import train, tune
 
+    if config.work == "map" and (names := [each.name for each in returns]):
+        raise ConfigError(
+            f"returns: {', '.join(map(repr, names))} has no effect on a map (ray_map): what the call of an item "
+            "returns is its result, and all of them are the output 'results'. Leave it out"
+        )
     search = config.ray_tune
     counted = tune.COUNTED if search is not None else train.COUNTED if config.ray_train is not None else ()
     metrics = ([config.metric] if config.metric else []) if search is None else search.objectives

@@ -136,6 +136,11 @@ def takes_config(config: dict[str, Any]) -> dict[str, float]:
             )
         ),
         (
+            {"ray_config": {"ray_map": {"over": "x"}}, "op_kwargs": {"x": [1]}, "returns": ["model"]},
+            ConfigError,
+            r"returns: 'model' has no effect on a map \(ray_map\)",
+        ),
+        (
             {"ray_config": {"ray_train": {"trainer": "jax"}}, "op_kwargs": {"x": 1}},
             ConfigError,
             r"ray_train.trainer: JaxTrainer needs the library jax, which is not installed in this Python: pip install",
