@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import math
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
@@ -19,6 +19,10 @@ from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.config.frameworks import Framework
 from airflow_provider_raynode.runtime.noise import quiet_train
 from airflow_provider_raynode.runtime.training.ledger import Ledger, Snapshot
+from airflow_provider_raynode.runtime.training.shards import trainer_arguments
+
+if TYPE_CHECKING:
+    from airflow_provider_raynode.runtime.training.parquet import ParquetRows
 
 # Seconds between two looks of Ray's controller at its workers: it takes their reports then.
 HEALTH_CHECK_INTERVAL_S = 0.1
@@ -75,7 +79,7 @@ def build_trainer(
     storage_path: str,
     storage_filesystem: Any,
     callbacks: Sequence[Any] = (),
-    datasets: dict[str, Any] | None = None,
+    datasets: Mapping[str, ParquetRows] | None = None,
     base: Callable[[type[DataParallelTrainer]], type[DataParallelTrainer]] = lambda trainer: trainer,
 ) -> Any:
     """Return the trainer that a config asks for.
@@ -114,7 +118,7 @@ def build_trainer(
             worker_runtime_env=_runtime_env(section.worker_runtime_env),
             callbacks=list(callbacks),
         ),
-        datasets=datasets,
+        **trainer_arguments(datasets or {}),
         **arguments,
     )
 

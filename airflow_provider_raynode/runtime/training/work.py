@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.runtime.function import FunctionSource
     from airflow_provider_raynode.runtime.output import Output
     from airflow_provider_raynode.runtime.training.ledger import Snapshot
+    from airflow_provider_raynode.runtime.training.parquet import ParquetRows
     from airflow_provider_raynode.runtime.training.state import Origin, Training, TrainingState
 
 log = logging.getLogger("airflow_provider_raynode.driver")
@@ -47,6 +48,7 @@ class TrainWork(Work):
         super().__init__(job)
         self._source: FunctionSource | None = None
         self._inputs: dict[str, Any] = {}
+        self._datasets: dict[str, ParquetRows] = {}
         self._origin: Origin | None = None
         self._seen: Snapshot | None = None
         self._output: Output | None = None
@@ -55,9 +57,14 @@ class TrainWork(Work):
         """Read the function and the inputs, and check that every argument gets one value."""
         from airflow_provider_raynode.runtime.arguments import node_catalog, read_call
         from airflow_provider_raynode.runtime.inputs import load_inputs
+        from airflow_provider_raynode.runtime.training.datasets import check_shares, datasets_of
 
+        section, catalog = self.spec.config.ray_train, node_catalog(self.spec)
+        assert section is not None
         self._source, op_kwargs = read_call(self.spec, {})
-        self._inputs = load_inputs(op_kwargs, node_catalog(self.spec))
+        self._datasets, op_kwargs = datasets_of(section, op_kwargs, catalog)
+        check_shares(self._datasets, section.scaling.bounds[1])
+        self._inputs = load_inputs(op_kwargs, catalog)
 
     def asked(self) -> dict[str, float]:
         """Return what its workers reserve."""
@@ -154,6 +161,7 @@ class TrainWork(Work):
             storage_path=run.storage_path,
             storage_filesystem=run.filesystem,
             callbacks=[rendezvous, ledger],
+            datasets=self._datasets,
             base=lambda trainer: watched(trainer, self._watch),
         )
         try:

@@ -23,6 +23,7 @@ from airflow_provider_raynode.runtime.references import Reference, ReportCheck
 from airflow_provider_raynode.runtime.tagged import tagged
 from airflow_provider_raynode.runtime.training.rank import taking_part
 from airflow_provider_raynode.runtime.training.session import ENDING_KEY, OBJECT_KEY, TrainingSession
+from airflow_provider_raynode.runtime.training.shards import shard, with_shards
 from airflow_provider_raynode.runtime.training.state import Origin
 from airflow_provider_raynode.runtime.training.trial_rank import TrialRankSession
 from airflow_provider_raynode.spec import NodeFailure
@@ -81,7 +82,7 @@ def train(setup: TrainSetup, inputs: Any, trial: OfTrial | None = None) -> dict[
             with suppress(CatalogError):  # the rank's own error is the one to see
                 catalog.write_bytes(failure_uri(folder_of(catalog, trial), rank, worker), failure.to_bytes())
 
-        loaded: Mapping[str, Any] = {} if inputs is None else ray.get(inputs)
+        loaded: Mapping[str, Any] = {} if inputs is None else with_shards(ray.get(inputs))
         config = {} if trial is None else trial.config
         trial_id = None if trial is None else trial.trial_id
         returned: dict[str, Any] | None = call(
@@ -132,6 +133,7 @@ def _session(setup: TrainSetup, context: TrainContext, catalog: Catalog, trial: 
         metric=setup.metric,
         send=_Sender(context, rank),
         find=lambda: _checkpoint_of(context),
+        shards=shard,
         check=ReportCheck(setup.references),
         origin=_origin,
     )
