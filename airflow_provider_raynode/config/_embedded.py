@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_raynode.config._section import Loc, Problem
 from airflow_provider_raynode.config._values import shown
+from airflow_provider_raynode.config.runtime_env import embedded_problems as of_environment
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.config.ray_config import RayConfig
@@ -38,6 +39,11 @@ def embedded_problems(config: RayConfig) -> Iterator[Problem]:
         each = scaling.label_selector if isinstance(scaling.label_selector, list) else [scaling.label_selector]
         for labels in each:
             yield from _unlabelled((*where, "label_selector"), labels)
+        environment = config.ray_train.worker_runtime_env
+        if environment is not None:
+            given = environment.model_dump(mode="json", exclude_none=True)
+            for loc, message in of_environment(given):
+                yield ("ray_train", "worker_runtime_env", *loc), message
         if scaling.placement_strategy == "STRICT_SPREAD" and scaling.bounds[0] > 1:
             yield (
                 (*where, "placement_strategy"),

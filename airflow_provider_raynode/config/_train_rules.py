@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from airflow_provider_raynode.config._section import Problem
 from airflow_provider_raynode.config._values import shown
 from airflow_provider_raynode.config.frameworks import JaxConfig, TorchConfig
+from airflow_provider_raynode.config.paths import local_files
 from airflow_provider_raynode.config.train import COUNTED, RayTrain
 from airflow_provider_raynode.config.tune import Checkpoint
 
@@ -21,6 +22,7 @@ def training_problems(train: RayTrain) -> Iterator[Problem]:
     """Yield what does not fit together, below `ray_train`."""
     yield from _metric_problems(train)
     yield from _framework_problems(train)
+    yield from _environment_problems(train)
 
 
 def _metric_problems(train: RayTrain) -> Iterator[Problem]:
@@ -83,6 +85,26 @@ def _torch_problems(train: RayTrain, config: TorchConfig) -> Iterator[Problem]:
             f"{gpus:g}: workers that share a GPU cannot speak over NCCL: give each a whole one, or "
             "framework_config: {backend: gloo}",
         )
+
+
+def _environment_problems(train: RayTrain) -> Iterator[Problem]:
+    """Yield what Ray does for a whole job only, and not for some of its processes."""
+    environment = train.worker_runtime_env
+    if environment is None:
+        return
+    of_job = "for the whole job: say it in ray_cluster.runtime_env"
+    here: dict[str, str] = {}
+    local_files(environment, lambda key, path: here.setdefault(key, path))
+    for key in here:
+        what = "lies on this machine and is read" if key.startswith(("pip", "uv", "conda")) else "is uploaded"
+        name = key.partition("[")[0].partition(".")[0]
+        yield ("worker_runtime_env", name), f"{shown(here[key])} {what} {of_job}.{name}"
+    for key in ("excludes", "worker_process_setup_hook"):
+        if getattr(environment, key) is not None:
+            yield ("worker_runtime_env", key), f"has no effect for workers alone, Ray takes it {of_job}.{key}"
+    for name in environment.env_vars or {}:
+        if name.startswith("RAY_JOB_STOP_"):
+            yield ("worker_runtime_env", "env_vars", name), f"is of the job, not of its workers, {of_job}.env_vars"
 
 
 def between_sections(config: RayConfig) -> Iterator[Problem]:

@@ -46,8 +46,10 @@ class TorchConfig(Framework):
     init_method: Literal["env", "tcp"] = Field(
         default="env", description="how the workers learn the address of the first: by environment variables or a URL"
     )
-    timeout_s: PositiveInteger = Field(
-        default=1800, description="seconds after which an operation of the process group fails"
+    timeout_s: PositiveInteger | None = Field(
+        default=None,
+        description="seconds after which an operation of the process group fails; left out: "
+        "ray_train.report_timeout_s, and without one 1800",
     )
 
     def problems(self) -> Iterator[Problem]:

@@ -58,7 +58,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "everything of Ray": train(
         failure={"max_failures": 2, "controller_failure_limit": 3, "max_preemption_failures": 0, "relax_collectives_on_preemption": True, "preemption_grace_s": 5},
         checkpoint={"num_to_keep": 2, "checkpoint_score_attribute": "loss", "checkpoint_score_order": "min"},
-        logging={"log_level": "WARNING"}, worker_runtime_env={"env_vars": {"A": "b"}},
+        logging={"log_level": "WARNING"}, worker_runtime_env={"env_vars": {"A": "b"}, "pip": ["six"], "working_dir": "s3://b/x.zip", "py_modules": ["s3://b/y.zip"]},
     ),
 }  # fmt: skip
 
@@ -144,6 +144,13 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (scaled(**{**TPU, "num_workers": 3}), "ray_train.scaling.num_workers: 3 is not a multiple of 4, the workers of a slice 4x4 with 4 chips each"),
     (scaled(**{**TPU, "label_selector": {"a": "b"}}), "ray_train.scaling.label_selector: cannot be beside use_tpu"),
     (scaled(**{**TPU, "resources_per_worker": {"TPU": 3}}), "TPU: 3 is not allowed: a process gets 1, 2, 4 or 8 TPUs"),
+    (train(worker_runtime_env={"working_dir": "src"}), "ray_train.worker_runtime_env.working_dir: 'src' is uploaded for the whole job: say it in ray_cluster.runtime_env.working_dir"),
+    (train(worker_runtime_env={"py_modules": ["s3://b/m.zip", "/m"]}), "ray_train.worker_runtime_env.py_modules: '/m' is uploaded for the whole job"),
+    (train(worker_runtime_env={"pip": "requirements.txt"}), "ray_train.worker_runtime_env.pip: 'requirements.txt' lies on this machine and is read for the whole job"),
+    (train(worker_runtime_env={"excludes": ["*.bin"]}), "ray_train.worker_runtime_env.excludes: has no effect for workers alone"),
+    (train(worker_runtime_env={"worker_process_setup_hook": "a.b"}), "worker_process_setup_hook: has no effect for workers alone"),
+    (train(worker_runtime_env={"env_vars": {"RAY_JOB_STOP_SIGNAL": "SIGINT"}}), "RAY_JOB_STOP_SIGNAL: is of the job, not of its workers"),
+    ({**train(worker_runtime_env={"pip": ["six"]}), "ray_cluster": {"address": "local"}}, "ray_train.worker_runtime_env.pip: has no effect here"),
     # the metric, the checkpoints, the end
     (train(metric="loss"), "ray_train.mode: is missing: max or min"),
     (train(mode="max"), "ray_train.metric: is missing: mode is of it"),
@@ -209,6 +216,7 @@ def test_framework_configs_have_rays_keys_and_defaults() -> None:
         assert set(ours) == set(fields), trainer
         assert FRAMEWORKS[trainer].ray_class == config.__name__
         if trainer != "jax":  # whose defaults are those of the scaling
+            fields |= {"timeout_s": None} if trainer == "torch" else {}  # that of the reports
             assert {name: field.default for name, field in ours.items()} == fields
 
 
