@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.config.units import unit_of
 from airflow_provider_raynode.exceptions import CatalogError
 from airflow_provider_raynode.spec import (
     ATTACHED_FILE,
@@ -127,11 +128,19 @@ class Watch:
             from airflow_provider_raynode.runtime.embedded import machine
 
             return f"{text}: the embedded Ray had not started. {machine()}"
-        asked = self._work.asked()
+        from airflow_provider_raynode.runtime.placement import nodes_of_cluster
+        from airflow_provider_raynode.runtime.shortage import said_in, shortage
+
+        asked, whole = self._work.asked(), unit_of(self._spec.config)
+        name, where = unit, "what it reserves"
+        if asked == whole.total:  # a command reserves something else
+            name, where = whole.name, said_in(whole)
+            if short := shortage(whole, nodes_of_cluster()):
+                return f"{text}: {short}"
         total, free = ray.cluster_resources(), ray.available_resources()
         return (
-            f"{text}: a {unit} asks for {_named(asked, asked)}, the cluster has {_named(asked, total)}, free of it: "
-            f"{_named(asked, free)}. Lower default_resources, wait for other jobs, or use a larger cluster"
+            f"{text}: a {name} asks for {_named(asked, asked)}, the cluster has {_named(asked, total)}, free of "
+            f"it: {_named(asked, free)}. Lower {where}, wait for other jobs, or use a larger cluster"
         )
 
 

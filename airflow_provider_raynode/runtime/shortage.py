@@ -15,16 +15,20 @@ def shortage(unit: Unit, nodes: Sequence[Node]) -> str | None:
     """Return what a unit needs that the nodes do not have, with the remedy; None where it fits."""
     if place(unit, nodes) is not None:
         return None
-    said_in = " or ".join(dict.fromkeys(each.said_in for each in unit.processes))
     if missing := _label_missing(unit, nodes) or _kind_missing(unit, nodes):
-        return f"{missing}. Change {said_in}, or use a cluster that has it"
+        return f"{missing}. Change {said_in(unit)}, or use a cluster that has it"
     short = (
         _too_few(unit, nodes)
         or _too_large(unit, nodes)
         or _strategy_fails(unit, nodes)
         or f"{_each(unit)} {_needed(unit)}, which do not fit on the nodes side by side: {_nodes(unit, nodes)}"
     )
-    return f"{short}. Lower {said_in}, or use a larger cluster"
+    return f"{short}. Lower {said_in(unit)}, or use a larger cluster"
+
+
+def said_in(unit: Unit) -> str:
+    """Return the keys of the config that say what the unit reserves."""
+    return " or ".join(dict.fromkeys(each.said_in for each in unit.processes))
 
 
 def _each(unit: Unit) -> str:

@@ -53,7 +53,7 @@ FOUR = {"CPU": 4.0, "memory": 8e9, "object_store_memory": 1e9, "node:1.2.3.4": 1
         (training(num_workers=5, placement_strategy="STRICT_PACK"), nodes(FOUR, FOUR), "the training needs 5 workers with 1 CPU each on one node (STRICT_PACK), and no node has that: 4 CPUs; 4 CPUs"),
         (training(num_workers=3, placement_strategy="STRICT_SPREAD"), nodes(FOUR, FOUR), "the training needs 3 nodes, one for each of its processes (STRICT_SPREAD), and 2 of the cluster's 2 can hold one"),
         (training(num_workers=[3, 9]), nodes({"CPU": 2.0}), "the training needs 3 CPUs (3 workers x 1), the cluster has 2"),
-        (training(label_selector={"zone": "in(a, b)"}), nodes(FOUR, zone="c"), "a worker needs a node with the labels zone: in(a, b), and no node of the cluster has them (there is zone: c)"),
+        (training(label_selector={"zone": "in(a, b)"}), nodes(FOUR, zone="c"), "a worker needs a node with the labels zone: in(a,b), and no node of the cluster has them (there is zone: c)"),
         (training(label_selector={"disk": "ssd"}), nodes(FOUR), "(there is disk: on no node)"),
         (training(accelerator_type="a100"), nodes({"CPU": 4.0, "accelerator_type:A100": 1.0}), "a worker needs a node with the accelerator 'a100', and the cluster has A100; did you mean 'A100'"),
         (training(accelerator_type="T4"), nodes(FOUR), "and the cluster has none of which the type is known"),
