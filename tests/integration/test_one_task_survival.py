@@ -15,6 +15,7 @@ from airflow.sdk import DAG, task
 from airflow.sdk.exceptions import TaskDeferralTimeout, TaskDeferred
 
 from airflow_provider_raynode import RaySubmitJobOperator
+from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.exceptions import NodeFailedError
 from airflow_provider_raynode.hooks.ray import RayHook
 
@@ -158,7 +159,7 @@ def test_a_function_is_attached_to_and_its_value_collected(ray_head: Any, ray_co
     calls = tmp_path / "calls"
     calls.mkdir()
 
-    def slow(x: int, folder: str) -> dict[str, Any]:
+    def slow(x: int, folder: str) -> Any:
         import os
         import time
 
@@ -171,8 +172,6 @@ def test_a_function_is_attached_to_and_its_value_collected(ray_head: Any, ray_co
     first, _ = one.begin()
     second, _ = one.begin()
     assert first.job["submission_id"] == second.job["submission_id"]
-    from airflow_provider_raynode.catalog import Catalog
-
     value = Catalog(str(tmp_path / "catalog")).load(one.complete(second))
     assert value == {"x": 3, "b": b"not JSON"}
     assert len(list(calls.iterdir())) == 1, "it was called once"
