@@ -62,9 +62,10 @@ def packaged(environment: Mapping[str, Any], *, with_driver: bool = True) -> tup
     :raises ConfigError: a local path does not exist or is too large, or Ray would refuse a key beside the image.
     """
     result = {key: value for key, value in environment.items() if key != "excludes"}
-    in_folder = IN_WORKING_DIR if result.get("working_dir") else {}
-    stop = STOP_ENV_VARS if with_driver else {}
-    if variables := {**stop, **in_folder, **_strings(environment.get("env_vars"))}:
+    ours: dict[str, str] = {}
+    if with_driver:
+        ours = {**STOP_ENV_VARS, **(IN_WORKING_DIR if result.get("working_dir") else {})}
+    if variables := {**ours, **_strings(environment.get("env_vars"))}:
         result["env_vars"] = variables
     image = next((key for key in _IMAGE_KEYS if key in result), None)
     if image is not None:

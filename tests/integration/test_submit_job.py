@@ -133,6 +133,7 @@ def test_secrets_reach_a_command_and_nothing_else(
             secrets=["conn:warehouse as DB_URI"],
             poll_interval_s=0.5,
         )
+        RaySubmitJobOperator.partial(task_id="mapped", poll_interval_s=0.5).expand(entrypoint=["true", "exit 3"])
         RaySubmitJobOperator(
             task_id="in_clear",
             entrypoint="true",
@@ -146,5 +147,7 @@ def test_secrets_reach_a_command_and_nothing_else(
     assert "open-sesame-71" not in output
     found = json.dumps(job_on(ray_head, result.xcom("job")["submission_id"]))
     assert "open-sesame-71" not in found
+    assert (result.states["mapped[0]"], result.states["mapped[1]"]) == ("success", "failed")
+    assert result.xcom("mapped", 0)["submission_id"].endswith("-a1")
     assert result.states["in_clear"] == "failed"
     assert "runtime_env.env_vars.DB: holds a secret" in output

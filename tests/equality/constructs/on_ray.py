@@ -18,7 +18,6 @@ with DAG("tasks_on_ray", schedule=None, params={"word": "ü"}):
 
     found = doubled([1, 2, 3])
     job = RaySubmitJobOperator(
-        task_id="job", entrypoint="test {{ params.word }} = ü && python -c 'import ray'", do_xcom_push=False
+        task_id="job", entrypoint="test {{ params.word }} = ü && python -c 'import ray' && exit 3", do_xcom_push=False
     )
     use(found["first"], found["rest"]) >> job
-    RaySubmitJobOperator(task_id="fails", entrypoint="exit 3", do_xcom_push=False)
