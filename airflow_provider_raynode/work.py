@@ -9,6 +9,9 @@ from typing import Any
 from airflow_provider_raynode.catalog import CatalogRef
 from airflow_provider_raynode.spec import NodeSpec, digest
 
+# Of a training: how its failures and its log are handled; what is trained stays the same.
+_HOW_TRAINED = {"failure", "logging", "report_timeout_s"}
+
 
 def changes(before: NodeSpec, after: NodeSpec) -> list[str]:
     """Return what differs between the work of two specs, in the author's words; references count by content.
@@ -27,7 +30,7 @@ def work_of(spec: NodeSpec) -> dict[str, str]:
     if "policy_file" in (search.get("scheduler") or {}):
         # The same file has another path on another machine.
         search["scheduler"]["policy_file"] = search["scheduler"]["policy_file"].rpartition("/")[2]
-    training = spec.config.ray_train.model_dump(mode="json", exclude={"failure"}) if spec.config.ray_train else {}
+    training = spec.config.ray_train.model_dump(mode="json", exclude=_HOW_TRAINED) if spec.config.ray_train else {}
     function = spec.code.function_sha256 or _content(spec.function.pickle or {}) or spec.function.import_path
     over = spec.config.ray_map
     parts: dict[str, Any] = {

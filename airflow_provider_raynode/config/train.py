@@ -79,7 +79,10 @@ class TrainLogging(Section):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"],
         BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
-    ] = Field(default="INFO", description="least level of the lines of Ray Train's own logger")
+    ] = Field(
+        default="WARNING",
+        description="least level of the lines of Ray Train's own logger; what becomes of the workers the node says itself",
+    )
 
 
 class Dataset(Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -99,3 +100,44 @@ def test_rank_0_without_the_metric(train: Callable[..., Ran]) -> None:
     failure = train(fit, BEST).failure
     assert "rank 0, whose reports count" in failure.message
     assert "did you mean 'acuracy'" in failure.message
+
+
+def test_what_the_node_declares_and_a_stop_rule_cut_off(train: Callable[..., Ran]) -> None:
+    def fit() -> dict[str, Any]:
+        for step in range(5):
+            report({"accuracy": step})
+        return {"model": [1]}
+
+    stopped = {**BEST, "stop": {"accuracy": 2}}
+    assert train(fit, stopped, returns=["model"]).failure.type == "MissingOutput"
+    ran = train(fit, stopped)
+    assert ran.result.training is not None
+    assert (ran.result.training.ending, ran.result.training.reports) == ("stop_rule", 3)
+    assert ran.result.metrics == {"accuracy": 2}
+
+
+def test_a_worker_that_is_killed_goes_on_from_the_checkpoint(train: Callable[..., Ran], tmp_path: Path) -> None:
+    def fit(folder: str) -> None:
+        import os
+        import signal
+
+        begun = get_checkpoint() or {"step": 0}
+        with Path(folder, f"rank-{context().rank}").open("a") as file:
+            file.write(f"{begun['step']}\n")
+        for step in range(begun["step"], 6):
+            if step == 4 and context().rank == 1 and begun["step"] == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            checkpoint = {"step": step + 1} if step % 2 == 1 else None
+            report({"accuracy": step, "start": begun["step"]}, checkpoint=checkpoint)
+
+    ran = train(fit, {**BEST, "failure": {"max_failures": 1}}, op_kwargs={"folder": str(tmp_path)})
+    assert ran.code == 0, ran.result.failure
+    steps = ran.node.load(ran.result.steps or {})
+    assert list(steps["training_iteration"]) == [1, 2, 3, 4, 5, 6], "no gap, and no step twice"
+    assert list(steps["accuracy"]) == [0, 1, 2, 3, 4, 5]
+    assert list(steps["start"]) == [0, 0, 0, 0, 4, 4]
+    assert list(steps["time_total_s"]) == sorted(steps["time_total_s"])
+    assert ran.result.training is not None
+    assert (ran.result.training.restarts, ran.result.training.reports) == (1, 6)
+    for rank in (0, 1):
+        assert (tmp_path / f"rank-{rank}").read_text().split() == ["0", "4"], "every rank has the checkpoint"

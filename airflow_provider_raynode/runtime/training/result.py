@@ -106,6 +106,21 @@ def _without(kept: Kept, report: Counted) -> Kept:
     return Kept(kept.uri, kept.state.model_copy(update={"checkpoints": left}))
 
 
+def missing_outputs(spec: NodeSpec, found: Found) -> NodeFailure | None:
+    """Return the failure of a training that was ended before its function gave what the node declares."""
+    given = {*found.outputs, *(found.metrics or {})}
+    missing = [each.name for each in spec.returns if each.name not in given]
+    if not missing:
+        return None
+    names = ", ".join(map(repr, missing))
+    return NodeFailure(
+        type="MissingOutput",
+        message=f"the training ended ({found.training.reason if found.training else ''}) before the function gave "
+        f"{names}, which the node declares in returns. Report it along the way, "
+        f"report({{..., {missing[0]!r}: value}}), or use the output 'checkpoint' of a reported checkpoint",
+    )
+
+
 # -- how it failed -------------------------------------------------------------------------------------------------
 
 

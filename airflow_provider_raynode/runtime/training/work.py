@@ -217,6 +217,11 @@ class TrainWork(Work):
             if not self.job.attempt.exists(uri):
                 self.job.attempt.write_bytes(uri, failure.to_bytes())
         text = " ".join(f"{failure.type}: {failure.message}".split())
+        if seen.restarts >= number:
+            step = seen.checkpoint_step
+            text = f"{text:.400}. All ranks go on from " + (
+                f"report {step}" if step else "the beginning: no checkpoint"
+            )
         tag = tag_of(rank.rank)
         self._output.workers.after(tag, f"[{tag}] {text:.500} (traceback: {uri})")
 
@@ -273,7 +278,12 @@ class TrainWork(Work):
 
     def _collect(self, run: _Run) -> dict[str, Any]:
         from airflow_provider_raynode.runtime.training.ledger import Snapshot
-        from airflow_provider_raynode.runtime.training.result import keep_checkpoint, reported
+        from airflow_provider_raynode.runtime.training.result import (
+            TrainingError,
+            keep_checkpoint,
+            missing_outputs,
+            reported,
+        )
 
         spec, attempt = self.spec, self.job.attempt
         kept = run.training.kept()
@@ -293,6 +303,8 @@ class TrainWork(Work):
                     f"the best report, {found.best_step}, came without a checkpoint that was kept: the output "
                     f"'checkpoint' is that of report {report.step}",
                 )
+        if (failure := missing_outputs(spec, found)) is not None:
+            raise TrainingError(failure, found)
         fields = dict(vars(found))
         run.training.finish(run.state, _plain(fields))
         run.training.remove_drivers()
