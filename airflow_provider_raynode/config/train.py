@@ -81,7 +81,7 @@ class TrainLogging(Section):
         BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value),
     ] = Field(
         default="WARNING",
-        description="least level of the lines of Ray Train's own logger; what becomes of the workers the node says itself",
+        description="least level of the lines of Ray Train's own logger; how the workers fare the node says itself",
     )
 
 

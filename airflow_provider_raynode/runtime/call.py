@@ -10,6 +10,7 @@ from typing import Any
 from airflow_provider_raynode.catalog import Catalog, set_active
 from airflow_provider_raynode.returns import Return
 from airflow_provider_raynode.runtime.binding import bind
+from airflow_provider_raynode.runtime.checkpoints import remove_copies
 from airflow_provider_raynode.runtime.failures import describe, exits_told, to_raise
 from airflow_provider_raynode.runtime.function import FunctionSource
 from airflow_provider_raynode.runtime.secrets import NodeSecrets
@@ -100,3 +101,4 @@ def call(
     finally:
         set_current(None)
         set_active(None)
+        remove_copies()

@@ -33,19 +33,26 @@ def read_checkpoint(checkpoint: Checkpoint | None) -> Any:
     with suppress(FileNotFoundError), _opened(checkpoint, OBJECT_FILE) as stream:
         return cloudpickle.load(io.BufferedReader(stream, 1 << 20))
     folder = Path(tempfile.mkdtemp(prefix="raynode-checkpoint-"))
+    _copies.append(folder)
     checkpoint.to_directory(str(folder))
     for name in _OWN:
         (folder / name).unlink(missing_ok=True)
     return folder
 
 
+# What this process has copied for a call of the function.
+_copies: list[Path] = []
+
+
+def remove_copies() -> None:
+    """Remove what `read_checkpoint` has copied: the call has ended."""
+    while _copies:
+        shutil.rmtree(_copies.pop(), ignore_errors=True)
+
+
 def into_catalog(checkpoint: Checkpoint, catalog: Catalog, name: str) -> CatalogRef:
     """Copy a checkpoint into the catalog: the object that was reported, or the folder."""
-    folder = Path(tempfile.mkdtemp(prefix="raynode-best-"))
-    try:
-        checkpoint.to_directory(str(folder))
-        for own in _OWN:
-            (folder / own).unlink(missing_ok=True)
+    with _as_folder(checkpoint, local=catalog.is_local) as folder:
         file = folder / OBJECT_FILE
         if not file.exists():
             return catalog.put(folder, name, kind="directory")
@@ -59,6 +66,24 @@ def into_catalog(checkpoint: Checkpoint, catalog: Catalog, name: str) -> Catalog
             size=file.stat().st_size,
             created=copied["created"],
         )
+
+
+@contextmanager
+def _as_folder(checkpoint: Checkpoint, *, local: bool) -> Iterator[Path]:
+    """Give a checkpoint as a folder on this machine, without what is the node's or Ray's own.
+
+    :param local: whether it lies on this machine anyway.
+    """
+    there = Path(checkpoint.path)
+    if local and there.is_dir() and not any((there / name).exists() for name in _OWN):
+        yield there
+        return
+    folder = Path(tempfile.mkdtemp(prefix="raynode-best-"))
+    try:
+        checkpoint.to_directory(str(folder))
+        for name in _OWN:
+            (folder / name).unlink(missing_ok=True)
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -50,7 +50,7 @@ _LINES = re.compile(
 _NATIVE = re.compile(
     r"\[\d{4}-\d\d-\d\d [\d:,.]+ [A-Z] \d+ \d+\] .*?"
     r"(?:Failed to establish connection to the (?:event\+)?metrics (?:exporter )?agent|[Mm]etrics exporter"
-    r"|logging\.cc:\d+: )"
+    r"|logging\.cc:\d+: |core_worker\.cc:\d+: Actor with class name: 'PreemptionWatcher')"
 )
 _RAYS_WARNINGS = (
     r"(ray|hyperopt|bayes_opt|nevergrad|ax|botorch|gpytorch|zoopt|hebo|ConfigSpace|hpbandster|optuna)(\.|$)"

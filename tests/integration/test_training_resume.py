@@ -47,11 +47,11 @@ def test_a_killed_driver_and_a_stopped_one(tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
     node = Node(tmp_path, fit, ray_train=TRAIN, op_kwargs={"folder": str(marks)})
-    node.run(until=at_step(node, 5))
+    log = node.run(until=at_step(node, 5))
     progress = node.progress()
     assert progress is not None
     assert progress.training is not None
-    assert (progress.training.step, progress.training.steps, progress.training.workers) == (5, 8, 2)
+    assert (progress.training.step, progress.training.steps, progress.training.workers) == (5, 8, 2), log
     # What a rank had given of a checkpoint that the others had not yet.
     [driver] = node.catalog.list(f"{node.spec.experiment_prefix}/{node.spec.experiment_name}")[:1]
     leftover = Path(driver.rstrip("/"), "checkpoint_000006-half")
