@@ -166,7 +166,7 @@ def test_what_ray_train_and_tune_call_their_settings() -> None:
         )  # of the node, not of Ray
         assert set(ours.model_fields) - own == set(theirs) - not_ours, ours
         for name, field in ours.model_fields.items():
-            if name in own:
+            if name in own or name == "log_level":  # the node itself says what Ray says at INFO
                 continue
             assert field.default == theirs[name], (ours, name)
 
