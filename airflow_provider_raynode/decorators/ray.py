@@ -57,8 +57,9 @@ class RayDecoratedOperator(DecoratedOperator, RayOneTaskOperator):
     :param num_cpus: CPUs that a call reserves; default: 1.
     :param num_gpus: GPUs, fractions below 1 allowed.
     :param memory: memory in bytes.
-    :param resources: custom resources by name; `custom_resources` is the same, for a task that is mapped after
-        `.override(...)`, where Airflow takes `resources` for its own.
+    :param resources: custom resources by name.
+    :param custom_resources: the same, for a task that is mapped after `.override(...)`, where Airflow takes `resources`
+        for its own.
     :param accelerator_type: the accelerator that the machine must have, e.g. `A100`.
     :param label_selector: labels that the machine must have.
     :param runtime_env: Ray's runtime environment. (templated)

@@ -11,10 +11,12 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from airflow_provider_raynode.decorators.ray import RayDecoratedOperator
 from airflow_provider_raynode.operators._output import OUTPUT_KEYS
 from airflow_provider_raynode.operators.execution import RayExecutionOperator
 from airflow_provider_raynode.operators.fan_in import RayFanInOperator
 from airflow_provider_raynode.operators.fan_out import RayFanOutOperator
+from airflow_provider_raynode.operators.submit_job import RaySubmitJobOperator
 from airflow_provider_raynode.operators.task import RayTaskOperator
 from airflow_provider_raynode.operators.train import RayTrainOperator
 from airflow_provider_raynode.operators.tune import RayTuneOperator
@@ -105,6 +107,14 @@ OPERATORS = (
     RayTaskOperator,
     RayFanInOperator,
 )
+_ONE_TASK = """\
+
+## Nodes that are one task
+
+See [One task on Ray](ray-tasks.md). Beside their own they have every argument of Airflow's BaseOperator.
+"""
+
+ONE_TASK: dict[str, Any] = {"@task.ray": RayDecoratedOperator, "RaySubmitJobOperator": RaySubmitJobOperator}
 _SHOWN = {"execution": "`tune`, `train`, `run`"}
 _PART = re.compile(r"^\s*:(param|return|raises)\b\s*([^:]*):\s*", re.MULTILINE)
 
@@ -153,11 +163,22 @@ def _page() -> Iterator[str]:
         yield f"\n### `{operator.__name__}`\n\n{' '.join(doc.split())}\n"
         yield from _table(operator, operator.template_fields)
 
+    yield _ONE_TASK
+    for name, node in ONE_TASK.items():
+        doc = (inspect.getdoc(node) or "").partition("\n\n")[0]
+        yield f"\n### `{name}`\n\n{' '.join(doc.split())}\n"
+        yield from _table(node, node.template_fields, further=RayExecutionOperator)
 
-def _table(documented: type, templated: Sequence[str]) -> Iterator[str]:
+
+def _table(documented: type, templated: Sequence[str], *, further: type | None = None) -> Iterator[str]:
+    """Yield the table of a class' parameters.
+
+    :param further: the class that takes what `documented` passes on.
+    """
     yield "\n| parameter | type | default | meaning |\n|---|---|---|---|\n"
     texts = texts_of(documented)
-    for each in parameters_of(documented):
+    passed_on = [] if further is None else [each for each in parameters_of(further) if each.name != "job"]
+    for each in [*parameters_of(documented), *passed_on]:
         text = texts[each.name].replace(" (templated)", "").replace("|", "\\|")
         mark = " *Templated.*" if each.name in templated else ""
         yield f"| `{each.name}` | {_kind(each.annotation)} | {_default(each.default)} | {_sentence(text)}{mark} |\n"
