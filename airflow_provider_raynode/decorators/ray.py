@@ -23,6 +23,7 @@ from airflow_provider_raynode.operators._resolve import (
     check_secrets,
     is_static,
 )
+from airflow_provider_raynode.operators._secrets import asks_for_secrets, check_clear
 from airflow_provider_raynode.operators.fan_out import DEFAULT_ATTACH_TIMEOUT_S, DEFAULT_CONN_ID
 from airflow_provider_raynode.returns import Return
 
@@ -117,6 +118,7 @@ class RayDecoratedOperator(DecoratedOperator, RayOneTaskOperator):
             "label_selector": label_selector,
         }
         self.secrets = secrets if isinstance(secrets, str) else tuple(secrets)
+        self._asks_for_secrets = asks_for_secrets(ray_config) or asks_for_secrets(runtime_env)
         self.startup_timeout_s = startup_timeout_s
         self.run_timeout_s = run_timeout_s
         parsed = self.get_dag()
@@ -138,6 +140,9 @@ class RayDecoratedOperator(DecoratedOperator, RayOneTaskOperator):
         config = self._config(context["dag"])
         for text in config.warnings:
             self.log.warning("%s", text)
+        environment = config.ray_cluster.runtime_env
+        if self._asks_for_secrets and environment is not None:
+            check_clear({f"runtime_env.env_vars.{name}": text for name, text in (environment.env_vars or {}).items()})
         op_args, op_kwargs = self._arguments(context)
         staging = Staging(
             self,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.runtime.secrets import SecretName, secret_texts
+
+# In a template: `{{ conn.my_db.password }}`, `{{ var.value.api_key }}`.
+_ASKS = re.compile(r"\{[{%].*?\b(conn|var)\b", re.DOTALL)
 
 
 def parse_secrets(entries: Iterable[str]) -> tuple[SecretName, ...]:
@@ -104,3 +108,29 @@ def _mask(values: dict[str, Any]) -> None:
     for text in dict.fromkeys(secret_texts(values)):
         if text:
             mask_secret(text)
+
+
+def asks_for_secrets(value: Any) -> bool:
+    """Whether a template in a value, at any depth, asks for a connection or a variable of Airflow's."""
+    if isinstance(value, str):
+        return _ASKS.search(value) is not None
+    if isinstance(value, Mapping):
+        return any(asks_for_secrets(each) for each in value.values())
+    return isinstance(value, list | tuple) and any(asks_for_secrets(each) for each in value)
+
+
+def check_clear(places: Mapping[str, str]) -> None:
+    """Refuse a secret of Airflow's in what Ray shows to all who see its dashboard.
+
+    :param places: rendered texts by the name of their place, of arguments that `asks_for_secrets`: in others a word
+        that is somebody's password as well would be taken for it.
+    :raises ConfigError: see above; the message names the place and not the secret.
+    """
+    from airflow.sdk.log import redact  # type: ignore[attr-defined]
+
+    for place, text in places.items():
+        if redact(text) != text:
+            raise ConfigError(
+                f"{place}: holds a secret of Airflow's (what its log masks), and Ray shows it with the job: give it as "
+                "secrets=['conn:my_db as DB_URI'] or ['var:api_key as API_KEY'], and read that environment variable"
+            )

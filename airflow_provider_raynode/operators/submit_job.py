@@ -16,6 +16,7 @@ from airflow_provider_raynode.operators._resolve import (
     check_secrets,
     is_static,
 )
+from airflow_provider_raynode.operators._secrets import asks_for_secrets
 from airflow_provider_raynode.operators.fan_out import DEFAULT_CONN_ID
 
 if TYPE_CHECKING:
@@ -128,6 +129,8 @@ class RaySubmitJobOperator(RayOneTaskOperator):
         self.metadata = metadata
         self.secrets = secrets if isinstance(secrets, str) else tuple(secrets)
         self.startup_timeout_s = startup_timeout_s
+        given = (entrypoint, ray_config, runtime_env, metadata)
+        self._asks_for_secrets = any(asks_for_secrets(each) for each in given)
         parsed = self.get_dag()
         with placed("task", self.task_id, parsed.dag_id if parsed is not None else None):
             check_secrets(self.secrets)
@@ -152,7 +155,8 @@ class RaySubmitJobOperator(RayOneTaskOperator):
             source=self.ray_config if isinstance(self.ray_config, str) else "ray_config",
         )
         command = self._command(embedded=staging.address == "local")
-        self._check_clear(command, config)
+        if self._asks_for_secrets:
+            self._check_clear(command, config)
         watched = command.by_driver and staging.address != "local"
         limits = Limits(
             startup_timeout_s=self.startup_timeout_s, attach_timeout_s=_ATTACH_TIMEOUT_S if watched else None
@@ -242,19 +246,17 @@ class RaySubmitJobOperator(RayOneTaskOperator):
 
         :raises ConfigError: see above; the message names the place and not the secret.
         """
-        from airflow.sdk.log import redact  # type: ignore[attr-defined]
+        from airflow_provider_raynode.operators._secrets import check_clear
 
         environment = config.ray_cluster.runtime_env
-        places = {"entrypoint": command.command, **{f"metadata.{k}": v for k, v in command.metadata.items()}}
-        for name, value in ((environment.env_vars if environment is not None else None) or {}).items():
-            places[f"runtime_env.env_vars.{name}"] = value
-        for place, text in places.items():
-            if redact(text) != text:
-                raise ConfigError(
-                    f"{place}: holds a secret of Airflow's (what its log masks), and Ray shows it with the job: give "
-                    "it as secrets=['conn:my_db as DB_URI'] or ['var:api_key as API_KEY'], and read that variable in "
-                    "the command"
-                )
+        variables = (environment.env_vars if environment is not None else None) or {}
+        check_clear(
+            {
+                "entrypoint": command.command,
+                **{f"metadata.{name}": value for name, value in command.metadata.items()},
+                **{f"runtime_env.env_vars.{name}": value for name, value in variables.items()},
+            }
+        )
 
 
 def _check_variables(secrets: Sequence[str]) -> None:

@@ -91,6 +91,13 @@ def test_a_template_is_left_for_the_run() -> None:
     job(entrypoint="{{ params.command }}", runtime_env={"env_vars": {"A": "{{ ds }}"}}, entrypoint_num_gpus="{{ 1 }}")
 
 
+def test_only_a_template_can_bring_a_secret() -> None:
+    assert job(entrypoint="x {{ conn.db.password }}")._asks_for_secrets
+    assert job(runtime_env={"env_vars": {"A": "{{ var.value.key }}"}})._asks_for_secrets
+    assert job(metadata={"a": "{% if var.value.a %}b{% endif %}"})._asks_for_secrets
+    assert not job(entrypoint="python /opt/airflow/conn.py {{ ds }}")._asks_for_secrets
+
+
 def test_a_relative_path_is_beside_the_dag_file(tmp_path: Path) -> None:
     (tmp_path / "jobs").mkdir()
     with DAG("d", schedule=None, template_searchpath=str(tmp_path)) as dag:
