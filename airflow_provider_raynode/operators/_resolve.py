@@ -19,6 +19,8 @@ from airflow_provider_raynode.runtime.binding import check_binding, with_paramet
 if TYPE_CHECKING:
     from airflow.sdk import DAG
 
+    from airflow_provider_raynode.config.ray_config import WorkKind
+
 
 def function_name(function: Callable[..., Any] | str) -> str:
     """Return the name that messages use: the qualified name, or the import path as given."""
@@ -150,6 +152,14 @@ def is_static(ray_config: Any) -> bool:
     if isinstance(ray_config, list | tuple):
         return all(is_static(value) for value in ray_config)
     return not hasattr(ray_config, "resolve") or isinstance(ray_config, Path | RayConfig)
+
+
+def work_of(ray_config: Any) -> WorkKind | None:
+    """Return what a config runs whose values are not known yet, by its sections; None where these are not known."""
+    if not isinstance(ray_config, Mapping):
+        return None
+    sections: dict[str, WorkKind] = {"ray_tune": "search", "ray_train": "training", "ray_map": "map"}
+    return next((work for key, work in sections.items() if ray_config.get(key) is not None), "function")
 
 
 def load_parameters(path: str | None, dag: DAG | None) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from airflow_provider_raynode.operators._resolve import (
     check_secrets,
     is_static,
     load_config,
+    work_of,
 )
 from airflow_provider_raynode.returns import Return
 
@@ -132,7 +133,7 @@ class RayFanOutOperator(BaseOperator):
             self.ray_node_id = ray_node_id
             self.hyperparameters: tuple[str, ...] | None = None
             """Names in a trial's config, where the config is known when the DAG file is parsed."""
-            self.known_work: WorkKind | None = None
+            self.known_work: WorkKind | None = work_of(ray_config)
             """What the node runs, where that is known when the DAG file is parsed."""
             self.known_address: str | None = None
             """Where the config says that the node runs, where that is known when the DAG file is parsed."""

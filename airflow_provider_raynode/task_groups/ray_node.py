@@ -63,8 +63,8 @@ class RayNode(TaskGroup, NodeArgument):
     - `ray_map`: the function over each of many items, `run`,
     - none of them: the function once, `run`.
 
-    A config that is a template, or another task's output, is known when the node runs: its task is `tune`, which then
-    runs every kind. `execution` is the execution task whatever its name.
+    A config that is a template, or another task's output, is known when the node runs (of a dict the sections are known
+    before): its task is `tune`, which then runs every kind. `execution` is the execution task whatever its name.
 
     It takes part in dependencies like any task group (`a >> node >> b`), stands inside other groups, and inside a
     mapped task group every map index is a node of its own. `output` is what fan-in pushes. Tasks take it, the node

@@ -31,6 +31,11 @@ def fit(x: float) -> dict[str, float]:
         ({}, "run", RayTaskOperator),
         ({"ray_map": {"over": "x"}}, "run", RayTaskOperator),
         ("{{ params.config }}", "tune", RayExecutionOperator),
+        # The sections of a dict say it, whatever else of it is known later.
+        ({**TRAINING, "ray_cluster": {"address": "{{ params.config }}"}}, "train", RayTrainOperator),
+        ({"ray_cluster": {"address": "{{ params.config }}"}}, "run", RayTaskOperator),
+        ({"ray_map": {"over": "{{ params.config }}"}}, "run", RayTaskOperator),
+        ({**SEARCH, "default_resources": {"num_cpus": "{{ params.config }}"}}, "tune", RayTuneOperator),
     ],
 )
 def test_the_execution_task_is_named_after_the_work(config: Any, name: str, operator: type) -> None:
