@@ -39,8 +39,10 @@ class TrainFailure(Section):
     max_failures: LimitOrNone = Field(
         default=0, description="times that the training goes on from its last checkpoint; -1: without end"
     )
-    controller_failure_limit: LimitOrNone = Field(
-        default=-1, description="failures of the controller that are survived; -1: without end"
+    controller_failure_limit: LimitOrNone | None = Field(
+        default=None,
+        description="times that the workers may fail to start; -1: without end; left out: -1, beside ray_tune, where a "
+        "trial has its place already, 3",
     )
     max_preemption_failures: LimitOrNone = Field(
         default=-1, description="preempted nodes that are survived, beside max_failures; -1: without end"

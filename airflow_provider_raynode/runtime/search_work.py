@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from airflow_provider_raynode.runtime.function import FunctionSource
     from airflow_provider_raynode.runtime.observer import Observer
     from airflow_provider_raynode.runtime.output import Output
+    from airflow_provider_raynode.runtime.training.parquet import ParquetRows
     from airflow_provider_raynode.runtime.tuned_training import TunedSetup
     from airflow_provider_raynode.runtime.worker import TrialSetup
 
@@ -25,6 +26,8 @@ class SearchWork(Work):
         super().__init__(job)
         self._source: FunctionSource | None = None
         self._inputs: dict[str, Any] = {}
+        # Those of the trainings that are the trials.
+        self._datasets: dict[str, ParquetRows] = {}
         self._observer: Observer | None = None
 
     def prepare(self) -> None:
@@ -38,7 +41,13 @@ class SearchWork(Work):
             # Read by Tune when a search starts: without it, each trial gets CSV, JSON and TensorBoard writers.
             os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
         self._source, op_kwargs = read_call(self.spec, search.sampled_space, replayed=search.is_replay)
-        self._inputs = load_inputs(op_kwargs, node_catalog(self.spec))
+        section, catalog = self.spec.config.ray_train, node_catalog(self.spec)
+        if section is not None:
+            from airflow_provider_raynode.runtime.training.datasets import check_shares, datasets_of
+
+            self._datasets, op_kwargs = datasets_of(section, op_kwargs, catalog)
+            check_shares(self._datasets, section.scaling.bounds[1])
+        self._inputs = load_inputs(op_kwargs, catalog)
 
     def asked(self) -> dict[str, float]:
         """Return what a trial reserves."""
@@ -73,7 +82,12 @@ class SearchWork(Work):
         if spec.config.ray_train is not None:
             from airflow_provider_raynode.runtime.tuned_training import TunedSetup
 
-            return TunedSetup(**shared, config=spec.config, start_timeout_s=spec.limits.startup_timeout_s)
+            return TunedSetup(
+                **shared,
+                config=spec.config,
+                datasets=self._datasets,
+                start_timeout_s=spec.limits.startup_timeout_s,
+            )
         from airflow_provider_raynode.runtime.worker import TrialSetup
 
         return TrialSetup(**shared)

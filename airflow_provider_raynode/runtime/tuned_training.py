@@ -5,9 +5,9 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
@@ -29,18 +29,26 @@ from airflow_provider_raynode.runtime.training.worker import OfTrial, TrainSetup
 from airflow_provider_raynode.runtime.worker import failure_uri
 from airflow_provider_raynode.spec import NodeFailure
 
+if TYPE_CHECKING:
+    from airflow_provider_raynode.runtime.training.parquet import ParquetRows
+
+# How many times the workers of a trial may fail to start.
+_STARTS = 3
+
 
 @dataclass(frozen=True, kw_only=True)
 class TunedSetup(TrainSetup):
     """What every trial shares.
 
     :param config: the node's.
+    :param datasets: those of the trainings, by name.
     :param start_timeout_s: seconds that the workers of a trial may take to start anew; None: without end.
     :param experiment: path of the search's folder on its storage: below it lie the trials' checkpoints.
     """
 
     further_metrics: tuple[str, ...] = ()
     config: RayConfig
+    datasets: Mapping[str, ParquetRows] = field(default_factory=dict)
     start_timeout_s: float | None = None
     experiment: str = ""
     filesystem: Any = None
@@ -51,12 +59,14 @@ def trainings(setup: TunedSetup, inputs: Mapping[str, Any]) -> Callable[..., Non
 
     :param inputs: op_kwargs, loaded: they lie in Ray's object store once, and reach the workers from there.
     """
+    datasets, setup = setup.datasets, replace(setup, datasets={})
 
-    def trial(config: dict[str, Any], *, inputs: list[Any]) -> None:
-        run_training(config, setup=setup, inputs=inputs[0])
+    def trial(config: dict[str, Any], *, given: tuple[Any, Mapping[str, ParquetRows]]) -> None:
+        run_training(config, setup=replace(setup, datasets=given[1]), inputs=given[0])
 
     # Not the reference itself, which Tune would resolve in the trial's own process.
-    trainable: Callable[..., None] = tune.with_parameters(trial, inputs=[ray.put(dict(inputs)) if inputs else None])
+    given = (ray.put(dict(inputs)) if inputs else None, datasets)
+    trainable: Callable[..., None] = tune.with_parameters(trial, given=given)
     return trainable
 
 
@@ -79,13 +89,14 @@ def _run(trial: OfTrial, setup: TunedSetup, inputs: Any) -> None:
     assert section is not None
     rendezvous = Rendezvous(report_timeout_s=section.report_timeout_s, start_timeout_s=setup.start_timeout_s)
     trainer = build_trainer(
-        _keeping_all(setup.config),
+        _for_a_trial(setup.config),
         partial(train, setup, inputs, trial),
         # Each start of the trial has a folder of its own: of what one left half, nothing gets into the next.
         name=f"training-{secrets.token_hex(4)}",
         storage_path=f"{setup.experiment}/{trial.trial_id}",
         storage_filesystem=setup.filesystem,
         callbacks=[rendezvous, told],
+        datasets=setup.datasets,
         base=in_trial,
     )
     try:
@@ -98,12 +109,18 @@ def _run(trial: OfTrial, setup: TunedSetup, inputs: Any) -> None:
     told.returned(result.return_value)
 
 
-def _keeping_all(config: RayConfig) -> RayConfig:
-    """Return the config for Ray Train, which removes no checkpoint: they are Tune's, which another trial may get."""
+def _for_a_trial(config: RayConfig) -> RayConfig:
+    """Return the config for Ray Train.
+
+    It removes no checkpoint: they are Tune's, which another trial may get. And it does not try without end to start the
+    workers, whose place is reserved, where the author does not say otherwise.
+    """
     section = config.ray_train
     assert section is not None
-    checkpoint = section.checkpoint.model_copy(update={"num_to_keep": None})
-    return config.model_copy(update={"ray_train": section.model_copy(update={"checkpoint": checkpoint})})
+    update: dict[str, Any] = {"checkpoint": section.checkpoint.model_copy(update={"num_to_keep": None})}
+    if section.failure.controller_failure_limit is None:
+        update["failure"] = section.failure.model_copy(update={"controller_failure_limit": _STARTS})
+    return config.model_copy(update={"ray_train": section.model_copy(update=update)})
 
 
 def _failure(error: BaseException, catalog: Catalog, trial: OfTrial, told: ToTune) -> NodeFailure:

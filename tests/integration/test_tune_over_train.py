@@ -18,6 +18,7 @@ import pytest
 from staged import result_of, stage
 
 from airflow_provider_raynode import context, get_checkpoint, report
+from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.launchers.local import LocalLauncher
 from airflow_provider_raynode.operators._attempt import as_attempt
 from airflow_provider_raynode.runtime.driver import Driver, read_spec
@@ -293,6 +294,21 @@ def computes(pid: int) -> bool:
 
 def _title(process: psutil.Process) -> str:
     return "".join(process.info["cmdline"] or ()).lower().replace("implicitfunc", "func")
+
+
+def test_each_trial_streams_its_datasets(node: Callable[..., Node], tmp_path: Path) -> None:
+    import pandas as pd
+
+    def train(x: int, rows: Any) -> None:
+        values = [value for batch in rows.iter_batches(batch_size=4) for value in batch["value"].tolist()]
+        report({"score": x, "rows": len(values), "total": sum(values)})
+
+    data = Catalog(str(tmp_path)).at(f"{tmp_path}/data")
+    rows = data.put(pd.DataFrame({"value": range(10)}), "rows", kind="parquet")
+    staged = node(train, grid(1, 2), op_kwargs={"rows": dict(rows)})
+    result = succeeded(staged.run())
+    assert list(staged.load(result.trials)["rows"]) == [5, 5]
+    assert list(staged.load(result.trials)["total"]) == [0 + 1 + 2 + 3 + 4] * 2
 
 
 def test_a_later_attempt_goes_on_from_the_trials_checkpoints(node: Callable[..., Node], tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ and whatever ends the trial's process, or the search, ends its workers and frees
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import ray
@@ -48,6 +49,9 @@ class _InTrial(DataParallelTrainer):
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
         run_config: Any = self.run_config
         quiet_train(run_config.logging_config.log_level)
+        if sum(node["Alive"] for node in ray.nodes()) == 1:
+            # A process that would watch for a node that is taken away, and leaves the others.
+            os.environ["RAY_TRAIN_ENABLE_PREEMPTION_WATCHER"] = "0"
         arguments["scaling_policy"] = _Reserved(self.train_run_context.scaling_config)
         controller = _Controller(**arguments)
         run: Any = controller.run

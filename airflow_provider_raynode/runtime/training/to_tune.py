@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ray import tune
 from ray.air.constants import TRAINING_ITERATION
 from ray.train._internal.session import _TrainingResult, get_session
 from ray.train.constants import CHECKPOINT_DIR_NAME
-from ray.train.v2._internal.execution.callback import ReportCallback, WorkerCallback, WorkerGroupCallback
+from ray.train.v2._internal.execution.callback import (
+    ControllerCallback,
+    ReportCallback,
+    WorkerCallback,
+    WorkerGroupCallback,
+)
 from ray.train.v2._internal.execution.training_report import _TrainingReport
 from ray.train.v2._internal.execution.worker_group import WorkerGroup
 
 from airflow_provider_raynode.runtime.checkpoints import ORIGIN_FILE, origin_of
 from airflow_provider_raynode.runtime.names import OUTPUTS_KEY, RETURNED_KEY, travelling
+from airflow_provider_raynode.runtime.training.failure import failure_of_training
 from airflow_provider_raynode.runtime.training.session import CARRIED
 from airflow_provider_raynode.runtime.training.state import Counted, Origin
+
+if TYPE_CHECKING:
+    from ray.train.v2._internal.execution.controller.state import TrainControllerState
+
+# What a trial says of itself, among the lines of its function.
+log = logging.getLogger("airflow_provider_raynode.trial")
+
+_LONGEST = 500
 
 
 @dataclass(frozen=True)
@@ -46,7 +61,7 @@ class TrialOrigin:
         return cls(Origin(last=last, checkpoint=checkpoint.path), foreign)
 
 
-class ToTune(ReportCallback, WorkerGroupCallback, WorkerCallback):
+class ToTune(ReportCallback, WorkerGroupCallback, WorkerCallback, ControllerCallback):
     """Gives Tune each counted report, and waits until it has heard it: the scheduler may end the trial there.
 
     What the workers report again, after they were started anew from a checkpoint, has the numbers that it had.
@@ -76,6 +91,16 @@ class ToTune(ReportCallback, WorkerGroupCallback, WorkerCallback):
         """The workers begin with the last whole checkpoint: what was reported since then, they report again."""
         self.workers = [worker.actor._actor_id.hex() for worker in worker_group.get_workers()]
         self.last = self._origin.last
+
+    def after_controller_state_update(
+        self, previous_state: TrainControllerState, current_state: TrainControllerState
+    ) -> None:
+        """Tell that the workers start anew, and why."""
+        error = getattr(current_state, "training_failed_error", None)
+        if type(current_state).__name__ == "RestartingState" and error is not None:
+            failure = failure_of_training(error)
+            text = " ".join(f"{failure.type}: {failure.message}".split())
+            log.warning("The workers start anew, from report %d: %s", self._origin.last.step, text[:_LONGEST])
 
     def after_report(self, training_report: _TrainingReport, metrics: list[dict[str, Any]]) -> None:
         """Take a report of all ranks: what rank 0 says counts."""

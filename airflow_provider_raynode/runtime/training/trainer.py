@@ -108,7 +108,7 @@ def build_trainer(
             name=name,
             storage_path=storage_path,
             storage_filesystem=storage_filesystem,
-            failure_config=FailureConfig(**section.failure.model_dump()),
+            failure_config=FailureConfig(**section.failure.model_dump(exclude_none=True)),
             checkpoint_config=CheckpointConfig(
                 num_to_keep=checkpoint.num_to_keep,
                 checkpoint_score_attribute=checkpoint.checkpoint_score_attribute,

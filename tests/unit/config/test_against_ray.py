@@ -168,7 +168,8 @@ def test_what_ray_train_and_tune_call_their_settings() -> None:
         for name, field in ours.model_fields.items():
             if name in own or name == "log_level":  # the node itself says what Ray says at INFO
                 continue
-            assert field.default == theirs[name], (ours, name)
+            # Left out it is Ray's own, and the node's where each trial of a search is a training.
+            assert field.default == (None if name == "controller_failure_limit" else theirs[name]), (ours, name)
 
 
 def test_runtime_env_knows_rays_keys() -> None:
