@@ -46,8 +46,8 @@ runs, and its execution task is named after that:
 | none of them | the function, once | `run` | `RayTaskOperator` |
 
 `node.execution` is that task under any name. A config that is a template or another task's output is known when the
-node runs: its task is `tune`, of the class `RayExecutionOperator`, which runs every kind. Of a dict the sections say it,
-whatever in them is a template.
+node runs: its task is `tune`, of the class `RayExecutionOperator`, which runs every kind. Of a dict the sections say
+it, whatever in them is a template.
 
 As with an operator, a parameter that is not given takes its default from `default_args`: the node's own, those of the
 groups around it, the DAG's. A key in the node's `default_args` that nothing takes is warned of; an argument that there
