@@ -63,6 +63,15 @@ def _framework_problems(train: RayTrain) -> Iterator[Problem]:
             said, used = getattr(config, key), getattr(scaling, key)
             if said is not None and said != used:
                 yield ("framework_config", key), f"{said} contradicts scaling.{key}: {used}; leave it out here"
+    if train.trainer == "jax" and scaling.bounds[1] > 1 and not (scaling.use_gpu or scaling.use_tpu):
+        yield (
+            ("scaling", "num_workers"),
+            f"{scaling.bounds[1]} workers of the trainer jax would each train alone: Ray connects them on GPUs or "
+            "TPUs only; say scaling.use_gpu or use_tpu, or trainer: data_parallel and connect them in the function",
+        )
+    gpus = (scaling.resources_per_worker or {}).get("GPU", 1)
+    if train.trainer == "jax" and scaling.use_gpu and gpus != int(gpus):
+        yield ("scaling", "resources_per_worker", "GPU"), f"{gpus:g} is not whole: JAX takes whole GPUs"
     if train.trainer == "torch":
         yield from _torch_problems(train, config if isinstance(config, TorchConfig) else TorchConfig())
 

@@ -131,7 +131,11 @@ def scaling_config(config: RayConfig) -> ScalingConfig:
     return ScalingConfig(
         num_workers=scaling.num_workers,
         use_gpu=scaling.use_gpu,
-        resources_per_worker=scaling.worker(config.default_resources),
+        # Whole numbers as such: some of Ray's backends count with them.
+        resources_per_worker={
+            name: int(amount) if amount == int(amount) else amount
+            for name, amount in scaling.worker(config.default_resources).items()
+        },
         placement_strategy=scaling.placement_strategy,
         accelerator_type=scaling.accelerator_type,
         label_selector=scaling.labels(config.default_resources),

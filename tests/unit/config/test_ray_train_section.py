@@ -107,6 +107,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     (train(trainer="xgboost", framework_config={"timeout_s": 1}), "ray_train.framework_config: timeout_s belongs to trainer: torch, and trainer is xgboost"),
     (train(trainer="xgboost", framework_config={"xgboost_communicator": "nccl"}), "xgboost_communicator: 'nccl' is not allowed; allowed: rabit"),
     (train(trainer="jax", framework_config={"use_gpu": True}), "ray_train.framework_config.use_gpu: True contradicts scaling.use_gpu: False"),
+    ({**train(trainer="jax", scaling={"num_workers": 2}), **ELSEWHERE}, "ray_train.scaling.num_workers: 2 workers of the trainer jax would each train alone"),
+    ({**train(trainer="jax", scaling={"use_gpu": True, "resources_per_worker": {"GPU": 0.5}}), **ELSEWHERE}, "ray_train.scaling.resources_per_worker.GPU: 0.5 is not whole: JAX takes whole GPUs"),
     (train(trainer="torch", framework_config=3), "ray_train.framework_config: 3 is not a mapping"),
     (train(trainer="lightgbm", scaling=TPU), "ray_train.scaling.use_tpu: the trainer lightgbm does not run on TPUs"),
     # the workers
