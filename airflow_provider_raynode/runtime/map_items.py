@@ -134,6 +134,8 @@ class ListItems(Items):
 
 
 def _pickled(item: Any, index: int) -> bytes:
+    if hasattr(item, "untyped_storage"):
+        item = item.clone()  # a part of a tensor is pickled with the whole
     try:
         return pickle.dumps(item, protocol=5)
     except Exception:

@@ -15,13 +15,13 @@ import ray
 
 from airflow_provider_raynode.config.ray_map import RayMap
 from airflow_provider_raynode.config.resources import Resources
-from airflow_provider_raynode.exceptions import CatalogError, NodeFailedError, SpecError
+from airflow_provider_raynode.exceptions import CatalogError, NodeFailedError, RayNodeError, SpecError
 from airflow_provider_raynode.runtime.failures import told_by_ray
 from airflow_provider_raynode.runtime.map_items import Items
 from airflow_provider_raynode.runtime.map_parts import NOTHING, Part, errors_of, write_part
 from airflow_provider_raynode.runtime.map_plan import LIMIT_S, Batch, Plan, missing_ranges
 from airflow_provider_raynode.runtime.map_state import MapState
-from airflow_provider_raynode.runtime.map_worker import Done, MapSetup, MapWorker, lost_uri, timeout_failure
+from airflow_provider_raynode.runtime.map_worker import TOLD, Done, MapSetup, MapWorker, lost_uri, timeout_failure
 from airflow_provider_raynode.runtime.progress import eta
 from airflow_provider_raynode.runtime.reserved import actor_options, places
 from airflow_provider_raynode.runtime.worker_log import WorkerLog
@@ -40,8 +40,15 @@ _SLACK_S = 20.0
 # Workers that may die one after the other before one has run anything.
 _BAD_STARTS = 5
 # Failed items that have a line of their own in the log.
-_TOLD = 20
+_TOLD = TOLD - 1
 _LONGEST = 300
+# How Ray tells that a worker has ended.
+_DEATHS = (
+    ray.exceptions.RayActorError,
+    ray.exceptions.OutOfMemoryError,
+    ray.exceptions.WorkerCrashedError,
+    ray.exceptions.NodeDiedError,
+)
 
 
 class _Worker:
@@ -62,6 +69,7 @@ class MapRun:
     :param done: the parts of the results that earlier attempts have left.
     :param state: where further ones go.
     :param workers: the log of the workers' lines.
+    :param fixed: whether the cluster cannot grow (the embedded Ray).
     """
 
     def __init__(
@@ -73,6 +81,8 @@ class MapRun:
         done: list[Part],
         state: MapState,
         workers: WorkerLog,
+        *,
+        fixed: bool = False,
     ) -> None:
         self._section = section
         self._setup = setup
@@ -80,6 +90,7 @@ class MapRun:
         self._items = items
         self._state = state
         self._log = workers
+        self._fixed = fixed
         self._attempt = setup.catalog()
         self.parts = list(done)
         self.begun = threading.Event()
@@ -174,7 +185,8 @@ class MapRun:
         ready = sum(worker.is_ready for worker in self._pool)
         most = self._section.max_concurrent
         # What is asked for by number may make a cluster grow; else what it has is used.
-        wanted = max(self._places, 1) if most is None else min(most, max(self._places, ready + _WAITING))
+        room = max(self._places, 1)
+        wanted = room if most is None else min(most, room if self._fixed else max(room, ready + _WAITING))
         wanted = min(wanted, self._plan.left + len(self._batches()))
         while len(self._pool) < wanted:
             self._start()
@@ -214,10 +226,10 @@ class MapRun:
             worker = self._pending.pop(reference)
             try:
                 answer = ray.get(reference)
-            except ray.exceptions.RayActorError as error:
-                failure = self._died(worker, str(error)) or failure
+            except _DEATHS as error:
+                failure = self._died(worker, f"{type(error).__name__}: {error}") or failure
             except ray.exceptions.RayTaskError as error:
-                raise error.as_instanceof_cause() from None
+                raise (error.cause if isinstance(error.cause, RayNodeError) else error) from None
             else:
                 failure = self._answered(worker, answer) or failure
         return self._end_hanging() or failure

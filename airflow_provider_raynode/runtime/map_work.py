@@ -125,7 +125,9 @@ class MapWork(Work):
             keep=self._map.on_error == "keep",
             item_timeout_s=self._map.item_timeout_s,
         )
-        run = self._run = MapRun(self._map, setup, resources, self._items, done, state, output.workers)
+        run = self._run = MapRun(
+            self._map, setup, resources, self._items, done, state, output.workers, fixed=job.embedded
+        )
         run.begun = self.started
         if self.restored:
             log.info("raynode: going on with a map: %d of %d items are done", self.restored, self._items.total)

@@ -26,6 +26,8 @@ _exit = os._exit
 # Results that a worker has had for so many seconds are written, while the next item still runs.
 _FLUSH_S = 5.0
 _WATCH_S = 0.25
+# Failures that are told to the driver beside the parts, for its log.
+TOLD = 21
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +180,7 @@ class MapWorker:
                 parts=tuple(batch.written),
                 seconds=time.monotonic() - begin,
                 size=batch.size,
-                failures=tuple(batch.failures),
+                failures=tuple(batch.failures[:TOLD]),
                 failure=None if self._setup.keep else failure,
             )
 

@@ -20,8 +20,9 @@ import pytest
 from driven import Ran
 from plain_work import Node
 
-from airflow_provider_raynode import report
+from airflow_provider_raynode import catalog, context, report
 from airflow_provider_raynode.catalog import Catalog
+from airflow_provider_raynode.spec import NodeProgress
 
 pytestmark = pytest.mark.ray
 
@@ -352,3 +353,109 @@ def kill_family(pid: int) -> None:
         with contextlib.suppress(psutil.Error):
             each.kill()
     psutil.wait_procs(family, timeout=10)
+
+
+def endless(item: int) -> int:
+    time.sleep(0.02)
+    return item
+
+
+def test_a_driver_that_is_stopped(tmp_path: Path) -> None:
+    """SIGTERM: the result says how far it was, within seconds, and the retry goes on."""
+    node = Node(tmp_path, endless, {"ray_map": {"over": "item"}}, {"item": list(range(100_000))})
+    job, _ = node.write()
+    command = [sys.executable, "-c", DRIVER, "--spec", job.spec_uri, "--sha256", job.spec_sha256, "--local"]
+    with subprocess.Popen(command, start_new_session=True) as process:
+        try:
+            progress = f"{job.attempt_prefix}/progress.json"
+            end = time.monotonic() + 90
+            while time.monotonic() < end:
+                with contextlib.suppress(Exception):
+                    told = NodeProgress.from_bytes(node.node.read_bytes(progress))
+                    if told.terminated > 50 and told.eta_s:
+                        break
+                time.sleep(0.1)
+            assert (told.work, told.total) == ("map", 100_000)
+            process.terminate()
+            assert process.wait(timeout=20) == 1
+        finally:
+            with contextlib.suppress(Exception):
+                kill_family(process.pid)
+    ran = Ran(job, node.node, 1)
+    assert ran.failure.type == "Stopped"
+    assert ran.result.items is not None
+    assert ran.result.items.ending == "stopped"
+    assert ran.result.items.succeeded >= 50
+
+
+def hold_the_lock(item: int) -> int:
+    if item == 3:
+        import re
+
+        re.match(r"(a+)+b", "a" * 60)  # backtracks for centuries, and Python's lock is never free
+    return item
+
+
+def test_an_item_that_holds_pythons_lock(mapped: Mapped, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker cannot end itself: the driver does."""
+    from airflow_provider_raynode.runtime import map_pool
+
+    monkeypatch.setattr(map_pool, "_SLACK_S", 0.5)
+    ran = mapped(hold_the_lock, list(range(6)), on_error="keep", item_timeout_s=0.5)
+    assert ran.code == 0, ran.result.failure
+    assert ran.output("results") == [0, 1, 2, None, 4, 5]
+    assert ran.output("errors")[0]["type"] == "ItemTimeout"
+
+
+def talk(item: int) -> None:
+    print(f"this is {item}")
+    os.system(f"echo from a child of {item}")
+    context().logger.info("run %s", context().run_id)
+    assert catalog.load(catalog.put([item], "own")) == [item]
+    if item == 2:
+        raise ValueError("two")
+
+
+def test_lines_and_context(mapped: Mapped, capfd: pytest.CaptureFixture[str]) -> None:
+    ran = mapped(talk, [0, 1, 2], on_error="keep")
+    assert ran.code == 0, ran.result.failure
+    lines = capfd.readouterr().out.splitlines()
+    for item in range(3):
+        assert f"[item {item}] this is {item}" in lines
+        assert f"[item {item}] from a child of {item}" in lines
+    assert sum(line.startswith("[item 1] run run_") for line in lines) == 1
+    assert "[item 2] failed: ValueError: two" in lines
+    assert lines.index("[item 2] failed: ValueError: two") > lines.index("[item 2] this is 2")
+
+
+SECRET = "sk-0123456789abcdef"
+
+
+def tell_secret(item: int) -> int:
+    key = context().variable("api_key")
+    print("the key is", key, os.environ["API_KEY"] == key)
+    if item == 1:
+        raise ValueError(f"cannot log in with {key}")
+    return len(key)
+
+
+def test_secrets_stay_secret(tmp_path: Path) -> None:
+    """Every item may use them; no line, error or file shows one."""
+    from airflow_provider_raynode.runtime.secrets import seal
+
+    section = {"over": "item", "on_error": "keep"}
+    node = Node(tmp_path, tell_secret, {"ray_map": section}, {"item": [0, 1]}, secrets=("var:api_key as API_KEY",))
+    job, spec = node.write()
+    sealed, key = seal({"var:api_key": SECRET}, spec.submission_id)
+    node.node.write_bytes(f"{spec.attempt_prefix}/secrets-ab12.bin", sealed)
+    command = [sys.executable, "-c", DRIVER, "--spec", job.spec_uri, "--sha256", job.spec_sha256, "--local"]
+    env = {**os.environ, "RAYNODE_SECRETS_KEY": key, "RAYNODE_SECRETS_FILE": "secrets-ab12.bin"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ran = Ran(job, node.node, 0)
+    assert ran.output("results") == [len(SECRET), None]
+    assert "[item 0] the key is *** True" in done.stdout
+    assert ran.output("errors")[0]["message"] == "cannot log in with ***"
+    assert SECRET not in done.stdout + done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
+    assert not node.node.exists(f"{spec.attempt_prefix}/secrets-ab12.bin")
