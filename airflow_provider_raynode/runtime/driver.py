@@ -273,6 +273,9 @@ class Driver:
         self._lease.confirm()
         try:
             self._attempt.write_bytes(f"{self.spec.attempt_prefix}/result.json", seal(result))
+            if result.state == "SUCCEEDED":
+                with suppress(Exception):  # what is left is only in the way
+                    self._work.tidy()
         finally:
             self._lease.release()
 

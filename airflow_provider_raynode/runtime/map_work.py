@@ -10,7 +10,7 @@ from airflow_provider_raynode.catalog import Catalog
 from airflow_provider_raynode.config.units import unit_of
 from airflow_provider_raynode.exceptions import BindingError, NodeFailedError
 from airflow_provider_raynode.runtime.work import Job, Work
-from airflow_provider_raynode.spec import MapEnd, NodeFailure
+from airflow_provider_raynode.spec import MapEnd, MapEnding, NodeFailure
 
 if TYPE_CHECKING:
     from airflow_provider_raynode.config.ray_map import RayMap
@@ -57,6 +57,7 @@ class MapWork(Work):
         self._inputs: dict[str, Any] = {}
         self._items: Items | None = None
         self._run: MapRun | None = None
+        self._state: MapState | None = None
 
     @property
     def _map(self) -> RayMap:
@@ -108,7 +109,7 @@ class MapWork(Work):
         assert self._items is not None
         resources = spec.config.call_resources
         self.resources = check(unit_of(spec.config), embedded=job.embedded)
-        state = MapState(spec, job.attempt)
+        state = self._state = MapState(spec, job.attempt)
         done = state.begin(self._items.total)
         self.restored = sum(part.stop - part.first for part in done)
         setup = MapSetup(
@@ -138,10 +139,9 @@ class MapWork(Work):
             with job.phase("map"):
                 failure = run.work(self._inputs)
             if failure is not None:
-                raise MapFailedError(failure, Mapped(run.end("failed_item", failure.message), {}))
+                ending: MapEnding = "incomplete" if failure.item is None else "failed_item"
+                raise MapFailedError(failure, Mapped(run.end(ending, failure.message), {}))
             writer.write(phase="collecting")
-            # What is removed from now on nobody else may need.
-            job.lease.confirm()
             with job.phase("collect"):
                 found = self._collect(run, state)
             phase = "done"
@@ -173,8 +173,12 @@ class MapWork(Work):
                 found.items = run.end("failed_item", "every item failed")
                 message = f"every item failed ({end.failed}); the first, {first}"
                 raise MapFailedError(NodeFailure(type="AllItemsFailed", message=message, item=0), found)
-        state.remove_all()
         return found
+
+    def tidy(self) -> None:
+        """Remove the parts of the results: until the result was sealed, a retry would have gone on from them."""
+        if self._state is not None:
+            self._state.remove_all()
 
 
 def _gap(parts: list[Part], items: int) -> int | None:

@@ -82,6 +82,9 @@ class Work(ABC):
         """Return the fields of `NodeResult` that say how far the work has come; the driver ends at this moment."""
         return {}
 
+    def tidy(self) -> None:  # noqa: B027  most works have nothing to remove
+        """Remove what only a later attempt would need: the work has succeeded, and its result is sealed."""
+
 
 def work_of(job: Job) -> Work:
     """Return the work that the job's config asks for.
