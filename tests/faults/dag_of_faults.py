@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.sdk import dag
 
-from airflow_provider_raynode import get_checkpoint, ray_node, report
+from airflow_provider_raynode import context, get_checkpoint, ray_node, report
 
 
 def train(x: int, seconds: float, marks: str, ending: str) -> dict[str, Any]:
@@ -44,6 +44,52 @@ def stepwise(x: int, seconds: float, marks: str, ending: str) -> None:
     tempfile.mkstemp(prefix=f"{x}-", dir=marks)
 
 
+def training(steps: int, seconds: float, marks: str, ending: str) -> None:
+    """Report steps with a checkpoint each, from two workers; rank 0 leaves a mark after each."""
+    import os
+    import signal
+    import tempfile
+    import time
+
+    rank, killed = context().rank, Path(marks, "killed")
+    last = get_checkpoint()
+    for step in range(0 if last is None else last + 1, steps):
+        time.sleep(seconds)
+        if step == 3 and rank == 1 and ending == "killed" and not killed.exists():
+            killed.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if step == 3 and rank == 1 and ending == "hangs":
+            time.sleep(600)
+        report({"loss": 1 / (step + 1)}, checkpoint=step)
+        if rank == 0:
+            tempfile.mkstemp(prefix=f"{step}-", dir=marks)
+
+
+def ray_config(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what a fault's node runs."""
+    if settings.get("function") == "training":
+        return {
+            "ray_train": {
+                "scaling": {"num_workers": 2, "resources_per_worker": {"CPU": 0.05}},
+                "metric": "loss",
+                "mode": "min",
+                "report_timeout_s": 8,
+                "failure": settings.get("failure", {}),
+                **({"stop": settings["stop"]} if "stop" in settings else {}),
+            }
+        }
+    return {
+        "ray_tune": {
+            "metric": "score",
+            "mode": "max",
+            "search_space": {"x": {"type": "grid_search", "values": list(range(settings["trials"]))}},
+            "max_concurrent_trials": 2,
+            "failure": settings.get("failure", {}),
+        },
+        "default_resources": {"num_cpus": settings.get("num_cpus", 0.05)},
+    }
+
+
 def make(settings: dict[str, Any]) -> None:
     """Make one DAG."""
     timeout = settings.get("dagrun_timeout_s")
@@ -55,21 +101,17 @@ def make(settings: dict[str, Any]) -> None:
         dagrun_timeout=timedelta(seconds=timeout) if timeout else None,
     )
     def faults() -> None:
+        is_training = settings.get("function") == "training"
         defaults: dict[str, Any] = {"retries": settings["retries"], "retry_delay": timedelta(seconds=1)}
         if "execution_timeout_s" in settings:
             defaults["execution_timeout"] = timedelta(seconds=settings["execution_timeout_s"])
         node = ray_node(
             "node",
-            python_callable={"train": train, "stepwise": stepwise}[settings.get("function", "train")],
+            python_callable={"train": train, "stepwise": stepwise, "training": training}[
+                settings.get("function", "train")
+            ],
             ray_config={
-                "ray_tune": {
-                    "metric": "score",
-                    "mode": "max",
-                    "search_space": {"x": {"type": "grid_search", "values": list(range(settings["trials"]))}},
-                    "max_concurrent_trials": 2,
-                    "failure": settings.get("failure", {}),
-                },
-                "default_resources": {"num_cpus": settings.get("num_cpus", 0.05)},
+                **ray_config(settings),
                 **({"catalog": settings["catalog"]} if "catalog" in settings else {}),
                 **({"ray_cluster": settings["ray_cluster"]} if "ray_cluster" in settings else {}),
             },
@@ -77,6 +119,7 @@ def make(settings: dict[str, Any]) -> None:
                 "seconds": settings["seconds"],
                 "marks": settings["marks"],
                 "ending": settings.get("ending", ""),
+                **({"steps": settings.get("steps", settings["trials"])} if is_training else {}),
             },
             returns=["square"] if settings.get("function", "train") == "train" else [],
             ray_conn_id=settings["conn_id"],

@@ -79,7 +79,7 @@ def cut(seconds: float, fault: str = "cut") -> Callable[[Run], None]:
 def marked_failed(run: Run) -> None:
     run.await_deferred()
     run.await_marks(1)
-    run.airflow.mark_task(run.fault.name, run.run_id, "node.tune", "failed")
+    run.airflow.mark_task(run.fault.name, run.run_id, f"node.{run.execution}", "failed")
     run.await_stopped()
 
 
@@ -94,13 +94,13 @@ def cleared(run: Run) -> None:
     run.await_deferred()
     run.await_marks(3)
     run.note_finished()
-    run.airflow.clear(run.fault.name, run.run_id, ["node.tune"])
+    run.airflow.clear(run.fault.name, run.run_id, [f"node.{run.execution}"])
 
 
 def cleared_after_success(run: Run) -> None:
     assert run.end() == "success"
     before = run.marks()
-    run.airflow.clear(run.fault.name, run.run_id, ["node.tune"])
+    run.airflow.clear(run.fault.name, run.run_id, [f"node.{run.execution}"])
     run.until(lambda: run.attempts() == 2, "a second attempt", 60)
     assert run.end() == "success"
     assert all(count == 2 * before[name] for name, count in run.marks().items()), run.marks()
@@ -108,7 +108,7 @@ def cleared_after_success(run: Run) -> None:
 
 def timed_out(run: Run) -> None:
     run.await_deferred()
-    run.until(lambda: run.task("tune")["state"] == "failed", "the time is over", 90)
+    run.until(lambda: run.task(run.execution)["state"] == "failed", "the time is over", 90)
     run.await_stopped()
 
 
@@ -128,7 +128,7 @@ def stopped_in_between(run: Run) -> None:
 def worker_terminated(run: Run) -> None:
     run.await_running()
     run.await_marks(1)
-    identity = run.task("tune")["id"]
+    identity = run.task(run.execution)["id"]
     supervisors = [each for each in run._task_processes(identity) if "LocalExecutor" in " ".join(each.cmdline())]
     children = [child for each in supervisors for child in each.children()]
     kill(*children, number=signal.SIGTERM)
@@ -138,7 +138,7 @@ def worker_terminated(run: Run) -> None:
 def detached(run: Run) -> None:
     run.await_deferred()
     run.await_marks(1)
-    run.airflow.clear(run.fault.name, run.run_id, ["node.tune"])
+    run.airflow.clear(run.fault.name, run.run_id, [f"node.{run.execution}"])
 
 
 def triggerer_killed(run: Run) -> None:
@@ -269,6 +269,14 @@ def catalog_read_only(run: Run) -> None:
     run.until(lambda: remount("rw"), "it can be written again", 20)
 
 
+def started_twice(run: Run) -> None:
+    """Another run of the same DAG in the same second, on the same head."""
+    other = type(run)(run.world, run.fault)
+    assert other.end() == "success"
+    problems = other.training_problems()
+    assert not problems, problems
+
+
 def catalog_slow(run: Run) -> None:
     run.world.s3_proxy.delay_s = 0.3
     run.world.s3_proxy.fault = "lag"
@@ -278,6 +286,8 @@ _S3 = {
     "AWS_ENDPOINT_URL": "{s3}", "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test",
     "AWS_DEFAULT_REGION": "us-east-1",
 }  # fmt: skip
+# Of a training, `trials` are its steps.
+_TRAINING = {"function": "training", "trials": 12, "seconds": 1.0}
 ALL = [
     Fault("task_killed", "kill -9 of the task's process", task_killed, settings={"node": _SYNC}, short=True),
     Fault("supervisor_killed", "kill -9 of task and supervisor", supervisor_killed, settings={"node": _SYNC}),
@@ -350,10 +360,40 @@ ALL = [
             "catalog": {"uri": "s3://raynode/slow"}, "trials": 6, "ray_cluster": {"runtime_env": {"env_vars": _S3}},
         },
     ),
+    Fault(
+        "training_worker_killed", "kill -9 of a training's worker", nothing,
+        settings={**_TRAINING, "ending": "killed", "failure": {"max_failures": 1}},
+    ),
+    Fault(
+        "training_driver_killed", "kill -9 of a training's driver", driver_killed, attempts=(2,), settings=_TRAINING,
+        short=True,
+    ),
+    Fault(
+        "training_marked_failed", "task of a training marked failed", marked_failed, state="failed",
+        settings={**_TRAINING, "trials": 60},
+    ),
+    Fault("training_cleared", "training cleared while it waits", cleared, attempts=(2,), settings=_TRAINING),
+    Fault(
+        "training_timed_out", "execution_timeout of a training", timed_out, state="failed",
+        settings={**_TRAINING, "trials": 90, "retries": 0, "execution_timeout_s": 25},
+    ),
+    Fault(
+        "training_stops", "a training's stop rule", nothing,
+        settings={**_TRAINING, "trials": 5, "steps": 90, "stop": {"training_iteration": 5}, "as": "stop_rule"},
+    ),
+    Fault(
+        "training_rank_hangs", "a worker of a training hangs", nothing, state="failed",
+        settings={**_TRAINING, "ending": "hangs", "retries": 0},
+    ),
+    Fault("training_twice", "two trainings in the same second", started_twice, settings={**_TRAINING, "runs": 2}),
     Fault("triggerer_killed", "kill -9 of the triggerer", triggerer_killed, alone=True, short=True,
           settings={"seconds": 5.0}),
     Fault("triggerer_terminated", "hand-over to another triggerer", triggerer_terminated, alone=True,
           settings={"seconds": 5.0}),
     Fault("raylet_killed", "kill -9 of the raylet, head started again", raylet_killed, attempts=(2,), alone=True),
     Fault("head_killed", "kill -9 of the whole head, started again", head_killed, attempts=(2,), alone=True),
+    Fault(
+        "training_head_killed", "kill -9 of the head under a training", head_killed, attempts=(2,), alone=True,
+        settings={**_TRAINING, "trials": 20},
+    ),
 ]  # fmt: skip

@@ -229,8 +229,18 @@ class Run:
 
     # -- what it looks like ----------------------------------------------------------------------------------------
 
+    @property
+    def is_training(self) -> bool:
+        """Whether the node is a training."""
+        return self.fault.settings.get("function") == "training"
+
+    @property
+    def execution(self) -> str:
+        """The name of the execution task."""
+        return "train" if self.is_training else "tune"
+
     def task(self, task_id: str) -> dict[str, Any]:
-        """A task instance of the node: fan_out, tune or fan_in."""
+        """A task instance of the node: fan_out, the execution or fan_in."""
         return self.airflow.tasks(self.fault.name, self.run_id)[task_id]
 
     def until(self, condition: Callable[[], Any], what: str, timeout_s: float = _WAIT_S) -> Any:
@@ -259,11 +269,12 @@ class Run:
 
     def await_deferred(self) -> None:
         """Wait until the triggerer waits for the job."""
-        self.until(lambda: self.task("tune")["state"] == "deferred", "tune is deferred")
+        self.until(lambda: self.task(self.execution)["state"] == "deferred", "the execution is deferred")
         time.sleep(1.5)
 
-    def await_running(self, task_id: str = "tune") -> None:
-        """Wait until a worker runs the task."""
+    def await_running(self) -> None:
+        """Wait until a worker runs the execution task."""
+        task_id = self.execution
         self.until(lambda: self.task(task_id)["state"] == "running", f"{task_id} is running")
 
     def end(self, timeout_s: float = _WAIT_S) -> str:
@@ -309,14 +320,15 @@ class Run:
             and any(prefix in part for part in each.info["cmdline"])
         ]
 
-    def log(self, task_id: str = "tune", try_number: int = 1) -> str:
-        """The log of one try of a task."""
-        return self.airflow.task_log(self.fault.name, self.run_id, f"node.{task_id}", try_number)
+    def log(self, try_number: int = 1) -> str:
+        """The log of one try of the execution task."""
+        return self.airflow.task_log(self.fault.name, self.run_id, f"node.{self.execution}", try_number)
 
     # -- what breaks -----------------------------------------------------------------------------------------------
 
-    def kill_task(self, task_id: str = "tune", *, supervisor: bool = False) -> None:
-        """Kill the process of a task that runs, or its supervisor as well."""
+    def kill_task(self, task_id: str = "", *, supervisor: bool = False) -> None:
+        """Kill the process of a task that runs (the execution's), or its supervisor as well."""
+        task_id = task_id or self.execution
         identity = self.task(task_id)["id"]
         found = self.until(lambda: self._task_processes(identity), f"the process of {task_id} is there", 30)
         if supervisor:
@@ -364,11 +376,16 @@ class Run:
             problems.append(f"{row.jobs} jobs for {row.attempts} attempts: a duplicate")
         marks = self.marks()
         finished = self.seen.get("finished", Counter())
+        runs = settings.get("runs", 1)
         row.lost = sum(1 for name in finished if marks[name] > finished[name])
         if row.lost:
             problems.append(f"{row.lost} finished trials ran again: {marks}")
         if self.fault.state == "success" and set(marks) != {str(number) for number in range(trials)}:
             problems.append(f"not every trial ended: {sorted(marks)}")
+        if self.fault.state == "success" and self.is_training:
+            problems += self.training_problems()
+            if any(count < runs for count in marks.values()):
+                problems.append(f"not every step of {runs} runs: {marks}")
         if self.fault.state == "success" and settings.get("function", "train") == "train":
             result = self.result()
             if result["best_config"] != {"x": trials - 1}:
@@ -381,6 +398,22 @@ class Run:
         if row.orphans:
             problems.append(f"{row.orphans} orphans")
         row.problem = "; ".join(problems)
+
+    def training_problems(self) -> list[str]:
+        """What is wrong with the result of a training: its end, its steps, its loss curve, where it went on from."""
+        settings, result, problems = self.fault.settings, self.result(), []
+        end, steps = result["training"], settings["trials"]
+        expected = settings.get("as", "finished")
+        if (end["ending"], end["reports"]) != (expected, steps):
+            problems.append(f"the training ended as {end}, expected {expected} after {steps} reports")
+        table = self.node().load(result["steps"])
+        if list(table["training_iteration"]) != list(range(1, steps + 1)):
+            problems.append(f"the steps are {list(table['training_iteration'])}")
+        if list(table["loss"]) != [1 / number for number in range(1, steps + 1)]:
+            problems.append(f"the loss curve is {list(table['loss'])}")
+        if 2 in self.fault.attempts and not end["resumed_from"]:
+            problems.append("the second attempt began anew")
+        return problems
 
     def unrecorded(self) -> list[int]:
         """The attempts that an execution task saw and that have no run record, a moment after the end."""
