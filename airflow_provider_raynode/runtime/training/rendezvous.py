@@ -39,6 +39,8 @@ log = logging.getLogger("airflow_provider_raynode.training")
 
 # Seconds between two questions to the ranks, and between those to ranks that others no longer wait for.
 _ASK_S, _ASK_SOON_S = 1.0, 0.2
+# Seconds for which a rank's word holds.
+_FRESH_S = 5.0
 # Seconds for the other ranks' word once one has failed, and for the stack of one that does not answer.
 _WORD_S, _STACK_S = 3.0, 10.0
 # Ranks that a message names.
@@ -63,8 +65,8 @@ class _Group:
     words: dict[int, Word] = field(default_factory=dict)
     pending: dict[int, Any] = field(default_factory=dict)
     asked: float = float("-inf")
-    # When it was first seen that a rank waits, by rank and meeting.
-    waits: dict[tuple[int, int], float] = field(default_factory=dict)
+    # By rank: the meeting that it waits for, when that was seen first, and when last.
+    waits: dict[int, tuple[int, float, float]] = field(default_factory=dict)
 
 
 class Rendezvous(ControllerCallback, WorkerGroupCallback, WorkerCallback):
@@ -175,19 +177,24 @@ class Rendezvous(ControllerCallback, WorkerGroupCallback, WorkerCallback):
         except Exception:  # the next poll tells of a worker that died
             return
         group.words[rank] = word
+        now = time.monotonic()
+        before = group.waits.pop(rank, None)
         if word.waits_in:
-            group.waits.setdefault((rank, word.meetings), time.monotonic())
+            first = before[1] if before is not None and before[0] == word.meetings else now
+            group.waits[rank] = (word.meetings, first, now)
 
     def _check_late(self, group: _Group, status: WorkerGroupPollStatus) -> None:
         """End the start of a training in which a rank hangs; the config says whether another one follows."""
         now, limit = time.monotonic(), self._timeout_s
         if limit is None:
             return
-        for word in group.words.values():
-            since = group.waits.get((word.rank, word.meetings), now) if word.waits_in else now
-            late = [rank for rank in group.taken if not _has_come(group.words.get(rank), word.meetings)]
-            if now - since > limit and late:
-                found = f"rank {word.rank} has waited {now - since:.0f} s in {_where(word)}"
+        for waiting, (meeting, first, last) in group.waits.items():
+            # A word that is old says nothing of this moment: what runs native code may not answer.
+            if now - first <= limit or now - last > _FRESH_S:
+                continue
+            late = [rank for rank in group.taken if not _has_come(group.words.get(rank), meeting)]
+            if late:
+                found = f"rank {waiting} has waited {now - first:.0f} s in {_where(group.words[waiting])}"
                 for rank, error in _hang(group, late, found, limit).items():
                     status.worker_statuses[rank].error = error
                 return
