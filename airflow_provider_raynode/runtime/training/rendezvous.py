@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.exceptions import NodeDiedError, OutOfMemoryError, RayActorError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 from ray.train.v2._internal.execution.callback import ControllerCallback, WorkerCallback, WorkerGroupCallback
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -290,7 +291,7 @@ def _ask_for_errors(group: _Group, status: WorkerGroupPollStatus) -> None:
             continue
         try:
             word: Word = ray.get(ref)
-        except ray.exceptions.RayActorError as error:
+        except (RayActorError, OutOfMemoryError, NodeDiedError) as error:
             statuses[rank].running = False
             statuses[rank].error = WorkerHealthCheckFailedError("A worker health check failed.", failure=error)
         except Exception:
