@@ -17,6 +17,7 @@ import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from airflow_provider_raynode.config.units import Bundle, Labels, Unit
 from airflow_provider_raynode.exceptions import ClusterError
@@ -202,6 +203,19 @@ def _all_on(node: Node, bundles: _Bundles) -> bool:
     return True
 
 
+def says_it_grows(status: Mapping[str, Any], nodes: Iterable[str]) -> bool | None:
+    """Return whether the status of a cluster's monitor is that of an autoscaler, None where it says nothing of it yet.
+
+    :param nodes: the ids of the nodes.
+    """
+    report = status.get("autoscaler_report")
+    if not report:
+        return None
+    own = {f"node_{node}" for node in nodes}
+    pending = {kind for _, kind, *_ in report.get("pending_nodes") or ()}
+    return not {*report.get("active_nodes", ()), *report.get("pending_launches", ()), *pending} <= own
+
+
 def fitting(unit: Unit, nodes: Sequence[Node], most: int) -> int:
     """Return how many of the unit run at a time on the nodes: 0 where not one fits.
 
@@ -253,11 +267,9 @@ def grows_by_itself(wait_s: float = _REPORT_S) -> bool | None:
     end = time.monotonic() + wait_s
     while True:
         status = json.loads(_internal_kv_get(_STATUS) or b"{}")
-        report = status.get("autoscaler_report")
-        if report:
-            own = {f"node_{node['NodeID']}" for node in ray.nodes()}
-            pending = {kind for _, kind, *_ in report.get("pending_nodes") or ()}
-            return not {*report.get("active_nodes", ()), *report.get("pending_launches", ()), *pending} <= own
+        grows = says_it_grows(status, [node["NodeID"] for node in ray.nodes()])
+        if grows is not None:
+            return grows
         if time.monotonic() > end:
             return None
         time.sleep(0.5)

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_provider_raynode.config import RayConfig
 from airflow_provider_raynode.config.units import unit_of
-from airflow_provider_raynode.runtime.placement import Node, fitting, place
+from airflow_provider_raynode.runtime.placement import Node, fitting, place, says_it_grows
 from airflow_provider_raynode.runtime.shortage import shortage
 
 TUNE = {"search_space": {"lr": {"type": "uniform", "low": 0, "high": 1}}, "metric": "loss", "mode": "min"}
@@ -140,3 +140,21 @@ def test_how_many_alike_a_node_holds() -> None:
     assert node.holds({"CPU": 1, "GPU": 0.5}) == 4
     assert node.holds({"CPU": 1, "GPU": 2}) == 1
     assert node.holds({"CPU": 1, "licence": 1}) == 0
+
+
+@pytest.mark.parametrize(
+    ("report", "grows"),
+    [
+        (None, None),
+        ({"active_nodes": {"node_0a": 1, "node_0b": 1}, "pending_launches": {}, "pending_nodes": []}, False),
+        ({"active_nodes": {"ray.head.default": 1}}, True),
+        ({"active_nodes": {"headgroup": 1, "node_small": 2}}, True),
+        ({"active_nodes": {}, "pending_launches": {"cpu_node": 1}}, True),
+        ({"active_nodes": {"node_0a": 1}, "pending_nodes": [["10.0.0.1", "cpu_node", "waiting-for-ssh"]]}, True),
+    ],
+)
+def test_who_says_that_a_cluster_grows(report: dict[str, Any] | None, grows: bool | None) -> None:
+    status: dict[str, Any] = {"monitor_pid": 1, "load_metrics_report": {}}
+    assert (
+        says_it_grows(status | ({} if report is None else {"autoscaler_report": report}), ["0a", "0b", "0c"]) is grows
+    )
