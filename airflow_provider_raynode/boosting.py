@@ -61,7 +61,8 @@ def xgboost_callback(
     class ReportCallback(xgboost.callback.TrainingCallback):
         def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, Any]]) -> bool:
             found = {f"{data}-{name}": _last(log) for data, logs in evals_log.items() for name, log in logs.items()}
-            send.round(epoch + 1, None, found, model)
+            # `epoch` begins at 0 in a training that goes on as well.
+            send.round(model.num_boosted_rounds(), None, found, model)
             return False
 
     return ReportCallback()

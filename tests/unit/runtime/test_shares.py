@@ -196,6 +196,14 @@ def test_the_callbacks_report_each_round(caplog: pytest.LogCaptureFixture) -> No
             callbacks=[xgboost_callback()], verbose_eval=False,
         )  # fmt: skip
     assert [set(record.args) for record in caplog.records] == [{"train-logloss", "round"}] * 3
+    caplog.clear()
+    with caplog.at_level(logging.INFO, logger="airflow_provider_raynode.trial"):
+        parameters, evals = {"objective": "binary:logistic"}, [(matrix, "train")]
+        so_far = xgboost.train(parameters, matrix, 3)
+        xgboost.train(
+            parameters, matrix, 2, evals=evals, xgb_model=so_far, callbacks=[xgboost_callback()], verbose_eval=False
+        )
+    assert [record.args["round"] for record in caplog.records] == [4, 5]
     with pytest.raises(KeyError, match="no metric 'nothing' in this round; there are: train-logloss"):
         xgboost.train(
             {"objective": "binary:logistic"}, matrix, 3, evals=[(matrix, "train")],
