@@ -171,8 +171,10 @@ class EntrypointWork(Work):
 
 def _family(process: subprocess.Popen[bytes]) -> list[int]:
     """Return the pids of the command and of what it has started, of the latest first."""
-    import psutil
-
+    try:
+        import psutil  # Ray brings it along
+    except ImportError:
+        return [process.pid]
     try:
         found = psutil.Process(process.pid)
         return [*(each.pid for each in reversed(found.children(recursive=True))), process.pid]
