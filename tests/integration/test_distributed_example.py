@@ -1,4 +1,4 @@
-"""dags/distributed_training.py as a user runs it, with a worker and then the whole driver killed on the way."""
+"""dags/distributed_training.py as a user runs it, with a worker killed on the way."""
 
 from __future__ import annotations
 
@@ -65,12 +65,6 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
         workers[1].send_signal(signal.SIGKILL)
         second = wait_for(lambda: state(1), process)
         assert second["last"]["step"] > first["last"]["step"]
-        (driver,) = [
-            each
-            for each in marked(mark)
-            if "airflow_provider_raynode.runtime" in (each.info["cmdline"] or ()) and "--spec" in each.info["cmdline"]
-        ]
-        driver.send_signal(signal.SIGKILL)
         output = process.communicate(timeout=240)[0]
     finally:
         process.kill()
@@ -83,6 +77,5 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     assert list(steps["training_iteration"]) == list(range(1, 21)), "no gap, and no epoch twice"
     assert steps["loss"].iloc[-1] < steps["loss"].iloc[0] / 4
     result = json.loads((table.parent / "result.json").read_text())["body"]
-    assert result["attempt"] == 2
-    assert result["training"]["resumed_from"] >= second["last"]["step"]
+    assert (result["training"]["restarts"], result["training"]["ending"]) == (1, "finished")
     assert not marked(mark)
