@@ -332,7 +332,11 @@ class JobRun:
             total = "" if progress.total is None else f" of {progress.total}"
             return f"A retry goes on from {progress.terminated}{total} finished items."
         if self.work == "training" and progress.training is not None and self._catalog.exists(self._spec.state_uri):
-            return f"It had reported {progress.training.step} steps: a retry goes on from its last whole checkpoint."
+            steps = progress.training.step
+            return (
+                f"It had reported {steps} step{'' if steps == 1 else 's'}: a retry goes on from the last whole "
+                "checkpoint, where one was reported."
+            )
         return None
 
     def _check_startup(self, status: JobStatus) -> None:
