@@ -179,6 +179,7 @@ def test_an_error_that_cannot_be_pickled(train: Callable[..., Ran]) -> None:
         (lambda: exec("import sys; sys.exit(0)"), "SystemExit", "SystemExit(0)"),
         (lambda: os.kill(os.getpid(), 9), "WorkerDied", "SIGKILL"),
     ],
+    ids=["os._exit", "sys.exit", "kill"],
 )
 def test_a_rank_that_ends_its_process(
     train: Callable[..., Ran], leave: Callable[[], None], kind: str, text: str
