@@ -366,6 +366,7 @@ ALL = [
     ),
     Fault(
         "training_driver_killed", "kill -9 of a training's driver", driver_killed, attempts=(2,), settings=_TRAINING,
+        short=True,
     ),
     Fault(
         "training_marked_failed", "task of a training marked failed", marked_failed, state="failed",
