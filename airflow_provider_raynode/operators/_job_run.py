@@ -331,8 +331,9 @@ class JobRun:
         if self.work == "map" and progress.terminated:
             total = "" if progress.total is None else f" of {progress.total}"
             return f"A retry goes on from {progress.terminated}{total} finished items."
-        if self.work == "training" and progress.training is not None and self._catalog.exists(self._spec.state_uri):
-            steps = progress.training.step
+        training = progress.training
+        if training is not None and training.step and self._catalog.exists(self._spec.state_uri):
+            steps = training.step
             return (
                 f"It had reported {steps} step{'' if steps == 1 else 's'}: a retry goes on from the last whole "
                 "checkpoint, where one was reported."

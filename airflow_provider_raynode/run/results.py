@@ -73,7 +73,7 @@ def _headline(result: dict[str, Any]) -> str:
     if "best_trial" in result:
         return f"best trial {result['best_trial']}"
     if (training := result.get("training")) is not None:
-        best = f", the best the {training['best_step']}." if training["best_step"] is not None else ""
+        best = f", best report {training['best_step']}" if training["best_step"] is not None else ""
         return f"training {training['ending'].replace('_', ' ')} after {training['reports']} reports{best}"
     if (items := result.get("items")) is not None:
         failed = f", {items['failed']} failed ({_some(result['failed'])})" if items["failed"] else ""

@@ -70,7 +70,7 @@ def test_the_view_of_a_running_node(work: str, terminal: bool) -> None:
                 "steps": REFERENCE,
                 "training": {"ending": "stop_rule", "reports": 7, "best_step": 5},
             },
-            ["training stop rule after 7 reports, the best the 5.", "last metric", "best metric", "loss", "0.25"],
+            ["training stop rule after 7 reports, best report 5", "last metric", "best metric", "loss", "0.25"],
         ),
         (
             {"best_metrics": None, "training": {"ending": "finished", "reports": 0, "best_step": None}},
