@@ -30,10 +30,11 @@ from airflow_provider_raynode.argo.names import (
     template_names,
     workflow_name,
 )
+from airflow_provider_raynode.argo.node_tasks import fan_out_of, is_execution
 from airflow_provider_raynode.argo.pod_fields import pod_fields, without_fields
 from airflow_provider_raynode.argo.ray_job import INDEX as RAY_JOB_INDEX
 from airflow_provider_raynode.argo.ray_job import OUTPUTS as RAY_JOB_OUTPUTS
-from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, ray_job_of, resource_template
+from airflow_provider_raynode.argo.ray_job import ray_job_of, resource_template
 from airflow_provider_raynode.argo.run_info import param_value
 from airflow_provider_raynode.argo.run_source import LOGICAL_DATE, literal_text, run_source
 from airflow_provider_raynode.argo.schedule import Kind, Schedule

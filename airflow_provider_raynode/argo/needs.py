@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, is_fan_out, is_one_task
+from airflow_provider_raynode.argo.node_tasks import fan_out_of, is_execution, is_fan_out, is_one_task
 from airflow_provider_raynode.argo.settings._connections import (
     catalog_connection,
     connection_variable,

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.names import LONGEST_LABEL, argo_name
+from airflow_provider_raynode.argo.node_tasks import fan_out_of
 from airflow_provider_raynode.argo.ray_job_pods import ray_cluster, submitter_pod
 from airflow_provider_raynode.argo.ray_job_times import Times, times_of
-from airflow_provider_raynode.argo.shape import operator_class
 from airflow_provider_raynode.argo.yaml_writer import write_yaml
 from airflow_provider_raynode.exceptions import ConfigError
 from airflow_provider_raynode.runtime.workflow_watch import VARIABLE as WORKFLOW_VARIABLE
@@ -27,30 +27,6 @@ OUTPUTS = (SPEC_URI, SPEC_SHA256, JOB_NAME, JOB_ID)
 INDEX = "index"
 # No character at all, so nobody's text has it; YAML has to escape it, which leaves something to find.
 _BRACES = "\ufdd0"
-
-
-def is_execution(task: Any) -> bool:
-    """Whether a task is the execution task of a Ray node."""
-    return _is_a(task, "RayExecutionOperator") and not is_one_task(task)
-
-
-def is_fan_out(task: Any) -> bool:
-    """Whether a task is the fan-out of a Ray node."""
-    return _is_a(task, "RayFanOutOperator")
-
-
-def is_one_task(task: Any) -> bool:
-    """Whether a task stages, runs and collects by itself: `@task.ray`, a RaySubmitJobOperator."""
-    return _is_a(task, "RayOneTaskOperator")
-
-
-def _is_a(task: Any, name: str) -> bool:
-    return any(each.__name__ == name for each in operator_class(task).__mro__)
-
-
-def fan_out_of(task: Any) -> Any:
-    """Return the fan-out whose job an execution task runs, None where its `job` is no XCom of one."""
-    return getattr(getattr(task, "job", None), "operator", None)
 
 
 def job_outputs(job: Mapping[str, Any]) -> dict[str, str]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from airflow_provider_raynode.argo.checks import Refusal
-from airflow_provider_raynode.argo.ray_job import fan_out_of, is_execution, is_one_task, ray_job_config, ray_job_of
+from airflow_provider_raynode.argo.node_tasks import fan_out_of, is_execution, is_one_task
+from airflow_provider_raynode.argo.ray_job import ray_job_config, ray_job_of
 from airflow_provider_raynode.argo.ray_job_sizes import size_problems
 from airflow_provider_raynode.argo.settings._connections import storage_prefixes
 from airflow_provider_raynode.argo.settings._literal import literal

@@ -244,7 +244,7 @@ class _Runner:
         """Change a Ray node's fan-out as the call asks for."""
         if not self._call.ray_config_file and self._call.ray != "rayjob":
             return
-        from airflow_provider_raynode.argo.ray_job import is_fan_out
+        from airflow_provider_raynode.argo.node_tasks import is_fan_out
 
         if not is_fan_out(self._task):
             return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_raynode.argo.expansion import is_expanded_at_once
 from airflow_provider_raynode.argo.names import per_dag
-from airflow_provider_raynode.argo.ray_job import is_execution
+from airflow_provider_raynode.argo.node_tasks import is_execution
 from airflow_provider_raynode.argo.shape import (
     is_podless,
     operator_class,

@@ -26,9 +26,9 @@ from airflow_provider_raynode.argo.names import (
     unique_names,
 )
 from airflow_provider_raynode.argo.needs import needs_of
+from airflow_provider_raynode.argo.node_tasks import is_execution, is_fan_out
 from airflow_provider_raynode.argo.outcome import NO_RETRY_CODES
 from airflow_provider_raynode.argo.pod_override import as_patch, pod_override
-from airflow_provider_raynode.argo.ray_job import is_execution, is_fan_out
 from airflow_provider_raynode.argo.run_source import run_source
 from airflow_provider_raynode.argo.shape import groups_of, operator_class
 from airflow_provider_raynode.argo.slots import waits_elsewhere

@@ -120,7 +120,7 @@ def _of_an_array_library(value: Any) -> Callable[[], Any] | None:
     """Return what gives an array, a tensor or one number of them in Python's own types; None for anything else."""
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     # Dates would become bare numbers; a column of pandas would lose its index.
-    if kind in ("M", "m", "V") or hasattr(value, "index") or not hasattr(value, "shape"):
+    if kind in ("M", "m", "V") or hasattr(value, "iloc") or not hasattr(value, "shape"):
         return None
     found = getattr(value, "tolist", None)
     return found if callable(found) else None

@@ -13,7 +13,7 @@ from airflow_provider_raynode import RaySubmitJobOperator
 from airflow_provider_raynode.argo.checks import RefusedError
 from airflow_provider_raynode.argo.export import Export, export_dag
 from airflow_provider_raynode.argo.needs import needs_of
-from airflow_provider_raynode.argo.ray_job import is_execution, is_one_task
+from airflow_provider_raynode.argo.node_tasks import is_execution, is_one_task
 
 KUBERAY = {"ray_cluster": {"kuberay": {"image": "ours:1"}}}
 
