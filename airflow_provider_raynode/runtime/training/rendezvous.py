@@ -90,14 +90,17 @@ class Rendezvous(ControllerCallback, WorkerGroupCallback, WorkerCallback):
         self._start_timeout_s = start_timeout_s
         self._begin: float | None = None
         self._waiting_since: float | None = None
+        # When the function began first: the budget counts from there.
+        self._trains_since: float | None = None
         self._group: _Group | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """The copy on a worker knows nothing of the group, and of the budget what is left of it."""
         stop = self._stop
-        if stop is not None and stop.budget_s is not None and self._begin is not None:
-            stop = replace(stop, budget_s=max(stop.budget_s - (time.monotonic() - self._begin), 0.0))
-        return {**vars(self), "_stop": stop, "_group": None, "_begin": None, "_waiting_since": None}
+        if stop is not None and self._trains_since is not None:
+            stop = replace(stop, spent_s=time.monotonic() - self._trains_since)
+        left_out = ("_group", "_begin", "_waiting_since", "_trains_since")
+        return {**vars(self), "_stop": stop, **dict.fromkeys(left_out)}
 
     # -- on a worker
 
@@ -108,7 +111,7 @@ class Rendezvous(ControllerCallback, WorkerGroupCallback, WorkerCallback):
     # -- on the controller
 
     def before_worker_group_start(self, worker_group_context: WorkerGroupContext) -> None:
-        """The budget counts from the first start."""
+        """From here on, workers that do not come are waited for."""
         if self._begin is None:
             self._begin = time.monotonic()
 
@@ -116,6 +119,11 @@ class Rendezvous(ControllerCallback, WorkerGroupCallback, WorkerCallback):
         """A new start: other processes, and as many as there is room for."""
         workers = worker_group.get_workers()
         self._group = _Group(workers, dict.fromkeys(range(len(workers)), 0))
+
+    def after_worker_group_training_start(self, worker_group: WorkerGroup) -> None:
+        """The function runs."""
+        if self._trains_since is None:
+            self._trains_since = time.monotonic()
 
     def before_worker_group_shutdown(self, worker_group: WorkerGroup) -> None:
         """These workers end."""

@@ -23,12 +23,14 @@ class Stop:
 
     :param bounds: value by name, of a metric or `training_iteration`, the number of the report.
     :param falling: the names whose bound is reached from above.
-    :param budget_s: seconds from the start of the workers.
+    :param budget_s: seconds from the first start of the function.
+    :param spent_s: what earlier starts have spent of it.
     """
 
     bounds: Mapping[str, float]
     falling: frozenset[str] = frozenset()
     budget_s: float | None = None
+    spent_s: float = 0.0
 
     @classmethod
     def of(cls, training: RayTrain) -> Stop:
@@ -48,6 +50,6 @@ class Stop:
             if reached(values.get(name), bound, falling=falls):
                 sign = "<=" if falls else ">="
                 return Ending("stop_rule", f"{name} = {values[name]:g} {sign} {bound:g} (stop) at report {reports}")
-        if self.budget_s is not None and elapsed_s >= self.budget_s:
+        if self.budget_s is not None and self.spent_s + elapsed_s >= self.budget_s:
             return Ending("time_budget", f"time_budget_s ({self.budget_s:g} s) was spent at report {reports}")
         return None

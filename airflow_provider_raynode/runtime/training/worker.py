@@ -88,8 +88,9 @@ def train(setup: TrainSetup, inputs: Any, trial: OfTrial | None = None) -> dict[
         returned: dict[str, Any] | None = call(
             setup, session, config, loaded, record=record, trial_id=trial_id, rank=rank
         )
-        return returned
-    # It was stopped at a report, with every other rank.
+        if part.ending is None:
+            return returned
+    # It was stopped at a report, with every other rank, whatever its function made of that.
     return None if rank else {**session.ended(), ENDING_KEY: part.ending}
 
 

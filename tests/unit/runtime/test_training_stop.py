@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,6 +50,10 @@ def test_the_number_of_reports_and_the_budget() -> None:
     assert stop.reached({}, 3, 59.0) is None
     assert stop.reached({}, 4, 59.0) == ("stop_rule", "training_iteration = 4 >= 4 (stop) at report 4")
     assert stop.reached({}, 3, 60.5) == ("time_budget", "time_budget_s (60 s) was spent at report 3")
+    assert replace(stop, spent_s=40).reached({}, 3, 20.5) == (
+        "time_budget",
+        "time_budget_s (60 s) was spent at report 3",
+    )
 
 
 def test_nothing_to_stop_at() -> None:
