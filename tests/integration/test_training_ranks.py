@@ -46,14 +46,24 @@ def test_a_rank_that_returns_early(train: Callable[..., Ran]) -> None:
 @pytest.mark.parametrize("reporter", [0, 1])
 def test_one_rank_alone_reports(train: Callable[..., Ran], reporter: int) -> None:
     def fit() -> None:
+        report({"step": 0})
         if context().rank == reporter:
             report({"step": 1})
 
     # It would do so again each time: no failure that is tried again.
     failure = train(fit, {"failure": {"max_failures": -1}}).failure
     assert failure.message.startswith(
-        f"rank {1 - reporter} returned after 0 reports, rank {reporter} waits in its 1st report"
+        f"rank {1 - reporter} returned after 1 report, rank {reporter} waits in its 2nd report"
     )
+
+
+def test_rank_0_alone_does_not_report(train: Callable[..., Ran]) -> None:
+    def fit() -> None:
+        if context().rank == 1:
+            report({"step": 1})
+
+    failure = train(fit).failure
+    assert "rank 0 of 2 failed: the function returned nothing and reported nothing" in failure.message
 
 
 def test_rays_own_report_by_one_rank_alone(train: Callable[..., Ran]) -> None:
