@@ -104,7 +104,7 @@ def test_a_metric_of_tunes_own_name(run: Callable[..., Ran], name: str) -> None:
 
 @pytest.mark.parametrize("name", ["training_iteration", "time_total_s"])
 def test_what_the_node_shows_is_refused_by_name(run: Callable[..., Ran], name: str) -> None:
-    assert f"{name!r}, which Tune itself counts" in run(lambda x: {"score": x, name: 3}, ONE).failure.message
+    assert f"{name!r}, which Ray itself counts" in run(lambda x: {"score": x, name: 3}, ONE).failure.message
 
 
 @pytest.mark.parametrize(
@@ -369,5 +369,5 @@ def test_a_library_that_is_missing_where_the_search_runs(run: Callable[..., Ran]
     failure = run(lambda x: x, {"search_space": space, "search_algorithm": "hebo"}).failure
     assert failure.type == "ConfigError"
     assert "ray_tune.search_algorithm.type: HEBOSearch needs the library hebo" in failure.message
-    assert "not installed where the search runs (host " in failure.message
+    assert "not installed where the job runs (host " in failure.message
     assert "runtime_env: {pip: [" in failure.message
