@@ -431,7 +431,7 @@ class Run:
             ]
 
         with suppress(AssertionError):
-            self.until(lambda: not missing(), "every attempt is recorded", 15)
+            self.until(lambda: not missing(), "every attempt is recorded", 45)
         return missing()
 
     def result(self) -> dict[str, Any]:
