@@ -276,7 +276,8 @@ def test_a_stopped_process_is_started_anew(train: Callable[..., Ran], tmp_path: 
     assert ran.code == 0
     assert end_of(ran).restarts == 1
     # Nothing is left of the one that was stopped.
-    assert not psutil.pid_exists(int((tmp_path / "stopped").read_text()))
+    with suppress(psutil.NoSuchProcess):
+        psutil.Process(int((tmp_path / "stopped").read_text())).wait(timeout=20)
     [told] = ran.node.list(f"{ran.job.attempt_prefix}/ranks/1")
     failure = NodeFailure.from_bytes(ran.node.read_bytes(told))
     assert "its process is stopped (SIGSTOP, or a debugger)" in failure.traceback
