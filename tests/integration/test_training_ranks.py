@@ -268,6 +268,8 @@ def test_a_stopped_process_is_started_anew(train: Callable[..., Ran], tmp_path: 
         import signal
 
         if context().rank == 1 and not (tmp_path / "stopped").exists():
+            # Ray has to hear first that the function runs: it waits for that without a limit.
+            time.sleep(1.5)
             (tmp_path / "stopped").write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGSTOP)
         report({"step": 1})
